@@ -1,0 +1,72 @@
+"""Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
+
+One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files.
+Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+try:
+    from dask_annoy._native import AnnoyIndex, available_kernels
+except ModuleNotFoundError as error:
+    if error.name != "dask_annoy._native":
+        raise
+    raise ImportError(
+        f"the native module of dask-annoy is missing beside {__file__}: this is a source tree that was not built. "
+        "Install it (pip install . or pip install -e .) and start Python outside the checkout"
+    ) from error
+
+if TYPE_CHECKING:
+    from dask_annoy.cluster import (
+        BuildPlan,
+        QueryResult,
+        ShardedIndex,
+        build_index,
+        exact_neighbors,
+        open_index,
+        plan_index,
+        recall,
+    )
+
+__version__ = "0.1.0"
+
+Annoy = AnnoyIndex
+
+# The sharded index brings Dask along; who only wants AnnoyIndex should not wait for that import.
+_FROM_CLUSTER = (
+    "BuildPlan",
+    "QueryResult",
+    "ShardedIndex",
+    "build_index",
+    "exact_neighbors",
+    "open_index",
+    "plan_index",
+    "recall",
+)
+
+__all__ = [
+    "Annoy",
+    "AnnoyIndex",
+    "BuildPlan",
+    "QueryResult",
+    "ShardedIndex",
+    "available_kernels",
+    "build_index",
+    "exact_neighbors",
+    "open_index",
+    "plan_index",
+    "recall",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _FROM_CLUSTER:
+        return getattr(importlib.import_module("dask_annoy.cluster"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FROM_CLUSTER])

@@ -1,0 +1,142 @@
+"""Types of the native module; ``stubtest`` checks them against what was built."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, final, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+def available_kernels() -> list[str]: ...
+def active_kernels() -> str: ...
+def use_kernels(name: str) -> None: ...
+def set_thread_limit(limit: int) -> None: ...
+def thread_limit() -> int: ...
+def node_size(metric: str, width: int) -> int: ...
+def list_capacity(metric: str, width: int) -> int: ...
+def merge_rows(
+    distances: NDArray[np.float32], keys: NDArray[np.int64], k: int, larger_is_better: bool = False
+) -> NDArray[np.int32]: ...
+def digest_rows(rows: NDArray[Any], first: int = 0) -> int: ...
+@final
+class ExactSearch:
+    def __init__(
+        self, queries: ArrayLike, metric: str, width: int, k: int, *, packed: bool = False
+    ) -> None: ...
+    def add(self, rows: ArrayLike, first: int, *, packed: bool = False, n_jobs: int = -1) -> None: ...
+    def answers(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+
+class AnnoyIndex:
+    def __init__(self, f: int, metric: str | None = None) -> None: ...
+    @property
+    def f(self) -> int: ...
+    @property
+    def metric(self) -> str: ...
+    def add_item(self, i: int, vector: Sequence[float] | NDArray[Any]) -> None: ...
+    def add_items(
+        self, X: ArrayLike, ids: ArrayLike | None = None, *, packed: bool = False
+    ) -> NDArray[np.int64]: ...
+    def build(self, n_trees: int, n_jobs: int = -1) -> bool: ...
+    def unbuild(self) -> bool: ...
+    def save(self, fn: str, prefault: bool = False) -> bool: ...
+    def load(self, fn: str, prefault: bool = False) -> bool: ...
+    def unload(self) -> bool: ...
+    def on_disk_build(self, fn: str) -> bool: ...
+    @overload
+    def get_nns_by_item(
+        self, i: int, n: int, search_k: int = -1, include_distances: Literal[False] = False
+    ) -> list[int]: ...
+    @overload
+    def get_nns_by_item(
+        self, i: int, n: int, search_k: int, include_distances: Literal[True]
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_by_item(
+        self, i: int, n: int, search_k: int = -1, *, include_distances: Literal[True]
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_by_vector(
+        self,
+        vector: Sequence[float] | NDArray[Any],
+        n: int,
+        search_k: int = -1,
+        include_distances: Literal[False] = False,
+    ) -> list[int]: ...
+    @overload
+    def get_nns_by_vector(
+        self,
+        vector: Sequence[float] | NDArray[Any],
+        n: int,
+        search_k: int,
+        include_distances: Literal[True],
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_by_vector(
+        self,
+        vector: Sequence[float] | NDArray[Any],
+        n: int,
+        search_k: int = -1,
+        *,
+        include_distances: Literal[True],
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_by_vectors(
+        self,
+        X: ArrayLike,
+        n: int,
+        search_k: int = -1,
+        include_distances: Literal[False] = False,
+        n_jobs: int = -1,
+        *,
+        packed: bool = False,
+    ) -> NDArray[np.int64]: ...
+    @overload
+    def get_nns_by_vectors(
+        self,
+        X: ArrayLike,
+        n: int,
+        search_k: int,
+        include_distances: Literal[True],
+        n_jobs: int = -1,
+        *,
+        packed: bool = False,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+    @overload
+    def get_nns_by_vectors(
+        self,
+        X: ArrayLike,
+        n: int,
+        search_k: int = -1,
+        *,
+        include_distances: Literal[True],
+        n_jobs: int = -1,
+        packed: bool = False,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+    @overload
+    def get_nns_by_items(
+        self,
+        ids: ArrayLike,
+        n: int,
+        search_k: int = -1,
+        include_distances: Literal[False] = False,
+        n_jobs: int = -1,
+    ) -> NDArray[np.int64]: ...
+    @overload
+    def get_nns_by_items(
+        self, ids: ArrayLike, n: int, search_k: int, include_distances: Literal[True], n_jobs: int = -1
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+    @overload
+    def get_nns_by_items(
+        self,
+        ids: ArrayLike,
+        n: int,
+        search_k: int = -1,
+        *,
+        include_distances: Literal[True],
+        n_jobs: int = -1,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+    def get_item_vector(self, i: int, /) -> list[float]: ...
+    def get_distance(self, i: int, j: int, /) -> float: ...
+    def get_n_items(self) -> int: ...
+    def get_n_trees(self) -> int: ...
+    def verbose(self, v: bool, /) -> bool: ...
+    def set_seed(self, seed: int, /) -> None: ...

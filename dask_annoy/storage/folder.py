@@ -1,0 +1,333 @@
+"""`IndexFolder`: the folder of an index at any fsspec URL; the storage layer's one door to fsspec."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from fsspec.core import split_protocol
+from fsspec.implementations.local import LocalFileSystem
+
+from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
+from dask_annoy.storage.local_files import staged
+from dask_annoy.vectors.filesystem import open_filesystem, public_url
+
+__all__ = ["IndexFolder", "check_name"]
+
+_PART: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_MAX_NAME: Final = 512
+_LOCAL: Final = frozenset({"", "file", "local"})
+_MEMORY: Final = frozenset({"memory"})
+_CONDITIONAL_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+_CACHES: Final = frozenset({"simplecache", "filecache", "blockcache", "cached"})
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_DELETING_THREADS: Final = 8
+
+# fsspec's memory store looks and then writes: exclusive only under a lock.
+_memory_lock = threading.Lock()
+os.register_at_fork(after_in_child=lambda: globals().update(_memory_lock=threading.Lock()))
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it is a plain relative path that cannot leave a folder, else raise ValueError."""
+    if not isinstance(name, str) or len(name) > _MAX_NAME or not all(map(_PART.fullmatch, name.split("/"))):
+        raise ValueError(
+            f"{str(name)[:80]!r} is not a name in an index folder: expected parts of letters, digits, '_', "
+            "'-' and '.', joined by '/', none of which starts with a dot"
+        )
+    return name
+
+
+@dataclass(frozen=True, repr=False)
+class IndexFolder:
+    """A folder at an fsspec URL: a small picklable description; the connection is made lazily, per process.
+
+    Names are relative POSIX paths and are checked (`check_name`): nothing that a manifest says can leave the
+    folder. On local disk a half-written file is never visible under its final name.
+
+    Parameters
+    ----------
+    url : str
+        A local path or an fsspec URL. Local paths are made absolute. fsspec's caching layers
+        (``simplecache::`` …) are refused: they serve cut files and overwrite published ones.
+    storage_options : mapping, optional
+        Passed to the filesystem. Never shown in a repr or message, nor are credentials inside the URL.
+    """
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        url = os.fspath(self.url)
+        if not url:
+            raise ValueError("the URL of an index folder is empty")
+        layers = {split_protocol(part)[0] or part for part in url.split("::")}
+        if "::" in url and layers & _CACHES:
+            raise UnsupportedStorageError(
+                f"{public_url(url)} goes through a cache of fsspec, which can serve incomplete files and "
+                "overwrite published ones: give the URL without it (dask-annoy keeps its own verified local "
+                "cache)"
+            )
+        if "::" not in url and (split_protocol(url)[0] or "") in _LOCAL:
+            url = str(LocalFileSystem._strip_protocol(url))
+        object.__setattr__(self, "url", url)
+        object.__setattr__(self, "storage_options", dict(self.storage_options or {}))
+
+    def __repr__(self) -> str:
+        return f"IndexFolder({self.display_url!r})"
+
+    def __str__(self) -> str:
+        return self.display_url
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "storage_options": self.storage_options}
+
+    @property
+    def display_url(self) -> str:
+        """The URL without credentials, for messages."""
+        return public_url(self.url)
+
+    @property
+    def protocol(self) -> str:
+        """The URL's scheme; ``"file"`` for local paths, and the whole chain for chained URLs."""
+        if "::" in self.url:
+            return "::".join(split_protocol(part)[0] or part for part in self.url.split("::"))
+        return split_protocol(self.url)[0] or "file"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are on a mounted file system and can be mapped in place."""
+        return self.protocol in _LOCAL
+
+    @property
+    def has_conditional_put(self) -> bool:
+        """Whether `create` relies on the server to honour a condition sent with the request."""
+        return self.protocol in _CONDITIONAL_PUT
+
+    @property
+    def can_publish(self) -> bool:
+        """Whether the backend is known to have an atomic "create if absent"."""
+        return self.is_local or self.has_conditional_put or self.protocol in _MEMORY
+
+    def where(self, name: str) -> str:
+        """The file's full address without credentials, for messages."""
+        return f"{self.display_url.rstrip('/')}/{name}"
+
+    def local_path(self, name: str) -> Path:
+        """The path of `name` in a local folder; ValueError for a remote one."""
+        if not self.is_local:
+            raise ValueError(f"{self.where(name)} is not on a local file system")
+        return Path(self.url, check_name(name))
+
+    # Reading
+
+    def read_bytes(self, name: str, *, max_bytes: int | None = None) -> bytes:
+        """Read a whole file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        CorruptIndexError
+            If it is larger than `max_bytes`.
+        """
+        size = self.size(name)
+        if max_bytes is not None and size > max_bytes:
+            raise CorruptIndexError(
+                f"{self.where(name)} has {size} bytes, more than the {max_bytes} expected at most"
+            )
+        if self.is_local:
+            with self.local_path(name).open("rb") as file:
+                return file.read(size)
+        if size == 0:  # a range request on an empty object is an error
+            return b""
+        fs, path = self._remote(name)
+        payload: bytes = fs.cat_file(path, start=0, end=size)
+        return payload
+
+    def download(self, name: str, local_path: Path) -> None:
+        """Copy a file to `local_path`, which must be a private name: on failure it is removed."""
+        try:
+            if self.is_local:
+                shutil.copyfile(self.local_path(name), local_path)
+                return
+            fs, path = self._remote(name)
+            if self.protocol in _MEMORY:  # its open files share one position between threads
+                local_path.write_bytes(fs.cat_file(path))
+            else:
+                fs.get_file(path, str(local_path))
+        except BaseException:
+            local_path.unlink(missing_ok=True)
+            raise
+
+    def list(self, name: str) -> builtins.list[str]:
+        """The sorted names of the files directly below the folder `name`; [] if there is no such folder."""
+        if self.is_local:
+            try:
+                with os.scandir(self.local_path(name)) as entries:
+                    found = [entry.name for entry in entries if entry.is_file()]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        else:
+            fs, path = self._remote(name)
+            try:
+                listed = fs.ls(path, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+            # An object store also lists a folder's marker, or the path itself if that is a file.
+            parent = path.strip("/") + "/"
+            files = [str(entry["name"]).lstrip("/") for entry in listed if entry["type"] == "file"]
+            found = [file.removeprefix(parent) for file in files if file.startswith(parent)]
+        return sorted(file for file in found if _PART.fullmatch(file))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name. Unlike fsspec's, it does not take an error for a no."""
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size(self, name: str) -> int:
+        """The file's size in bytes; FileNotFoundError if there is no such file."""
+        if self.is_local:
+            path = self.local_path(name)
+            if path.is_file():
+                return path.stat().st_size
+        else:
+            fs, remote = self._remote(name)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                info = fs.info(remote)
+                if info["type"] == "file":
+                    return int(info["size"])
+        raise FileNotFoundError(errno.ENOENT, "No such file", self.where(name))
+
+    # Writing
+
+    def write_bytes(self, name: str, payload: bytes) -> None:
+        """Write a file under a name that nobody else uses (an attempt's, a uuid's)."""
+        if self.is_local:
+            path = self.local_path(name)
+            with staged(path, lambda file: file.write(payload)) as temporary:
+                temporary.replace(path)
+            return
+        fs, remote = self._remote(name)
+        fs.pipe_file(remote, payload)
+
+    def upload(self, local_path: Path, name: str) -> None:
+        """Copy a local file to a name that nobody else uses."""
+        if self.is_local:
+            path = self.local_path(name)
+            with (
+                local_path.open("rb") as source,
+                staged(path, lambda file: shutil.copyfileobj(source, file, 1 << 20)) as temporary,
+            ):
+                temporary.replace(path)
+            return
+        fs, remote = self._remote(name)
+        fs.put_file(str(local_path), remote)
+
+    def create(self, name: str, payload: bytes) -> None:
+        """Write a file only if the name is free, whole or not at all.
+
+        What an error means is for `put_if_absent` to find out: the request may have been carried out anyway.
+
+        Raises
+        ------
+        FileExistsError
+            If the name is taken.
+        UnsupportedStorageError
+            If the backend has no atomic way to do it.
+        """
+        if not self.can_publish:
+            raise UnsupportedStorageError(
+                f"{self.display_url} is on a backend ({self.protocol}) that is not known to create a file "
+                "atomically only if it is absent, so two writers could overwrite each other: publish to a "
+                "local or NFS folder, S3, Google Cloud Storage or Azure, and copy the finished folder; it "
+                "can be read from here"
+            )
+        if not payload:  # s3fs overwrites an existing object with an empty one
+            raise ValueError(f"{self.where(name)} cannot be created empty")
+        if self.is_local:
+            self._create_by_link(self.local_path(name), payload)
+            return
+        fs, remote = self._remote(name)
+        if self.protocol in _MEMORY:
+            with _memory_lock:
+                fs.pipe_file(remote, payload, mode="create")
+        else:
+            fs.pipe_file(remote, payload, mode="create")
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files; those that are not there are passed over."""
+        names = [check_name(name) for name in names]
+        if self.is_local:
+            for name in names:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    self.local_path(name).unlink()
+        elif names:
+            # One by one: fsspec's rm takes '*' or '[' anywhere in the path for a pattern.
+            self._delete_remote([self._remote(name)[1] for name in names])
+
+    def delete_tree(self, name: str) -> None:
+        """Delete everything below the folder `name`; nothing happens if it is not there."""
+        if self.is_local:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                shutil.rmtree(self.local_path(name))
+            return
+        fs, path = self._remote(name)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            parent = path.strip("/") + "/"
+            self._delete_remote([file for file in fs.find(path) if file.lstrip("/").startswith(parent)])
+
+    # Private
+
+    @staticmethod
+    def _create_by_link(path: Path, payload: bytes) -> None:
+        # A link is atomic and refuses an existing name; O_EXCL would leave a cut file there after a crash.
+        with staged(path, lambda file: file.write(payload)) as temporary:
+            try:
+                os.link(temporary, path)
+            except OSError as error:
+                if error.errno in _NO_HARD_LINKS:
+                    raise UnsupportedStorageError(
+                        f"{path.parent} is on a file system without hard links, so a version cannot be "
+                        "created atomically there: build on another local or NFS folder or an object store, "
+                        "and copy the finished folder"
+                    ) from error
+                raise
+
+    def _delete_remote(self, paths: Iterable[str]) -> None:
+        fs = self._filesystem()[0]
+
+        def delete(path: str) -> None:
+            with suppress(FileNotFoundError):
+                fs.rm_file(path)
+
+        with ThreadPoolExecutor(_DELETING_THREADS) as pool:
+            list(pool.map(delete, paths))
+
+    def _remote(self, name: str) -> tuple[Any, str]:
+        """The filesystem and the full path of `name`, with nothing remembered from earlier listings."""
+        fs, root = self._filesystem()
+        path = f"{root.rstrip('/')}/{check_name(name)}"
+        fs.invalidate_cache()
+        return fs, path
+
+    def _filesystem(self) -> tuple[Any, str]:
+        made: tuple[int, Any, str] | None = self.__dict__.get("_made")
+        if made is None or made[0] != os.getpid():  # a connection must not cross a fork
+            fs, root = open_filesystem(self.url, self.storage_options, error=UnsupportedStorageError)
+            made = (os.getpid(), fs, root)
+            object.__setattr__(self, "_made", made)
+        return made[1], made[2]

@@ -1,0 +1,229 @@
+"""The manifest: the immutable JSON document of one version, and all that is checked before it is believed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dask_annoy.errors import CorruptIndexError, FormatVersionError
+
+__all__ = [
+    "FOREST_FILE",
+    "FORMAT_VERSION",
+    "MAX_MANIFEST_BYTES",
+    "FileEntry",
+    "Manifest",
+    "RecallCurve",
+    "RecallPoint",
+    "ShardEntry",
+    "Totals",
+    "Tuning",
+    "manifest_schema",
+]
+
+#: The newest format that this release reads, and the one that it writes.
+FORMAT_VERSION: Final = 1
+#: A manifest of 40 000 shards has about this size.
+MAX_MANIFEST_BYTES: Final = 32 * 2**20
+#: The Annoy file that every shard has.
+FOREST_FILE: Final = "forest.ann"
+
+_Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_Text = Annotated[str, Field(max_length=4096)]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FileEntry(_Document):
+    """A file of a shard: its name in the shard's folder, its size and its SHA-256 in hexadecimal."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=128)]
+    bytes: _Count
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ShardEntry(_Document):
+    """A shard: rows ``row_start`` to ``row_stop`` (excluded) of the source, in the folder of its uuid."""
+
+    slot: _Count
+    uuid: _Uuid
+    items: Annotated[int, Field(ge=1, lt=2**31)]
+    row_start: _Count
+    row_stop: _Positive
+    n_trees: Annotated[int, Field(ge=1, lt=2**31)]
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
+    files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.items != self.row_stop - self.row_start:
+            raise ValueError(f"{self.items} items do not fill the rows {self.row_start} to {self.row_stop}")
+        names = [file.name for file in self.files]
+        if len(set(names)) != len(names):
+            raise ValueError("a file is named twice")
+        if FOREST_FILE not in names:
+            raise ValueError(f"there is no {FOREST_FILE} among the files")
+        return self
+
+
+class RecallPoint(_Document):
+    """The recall that was measured with one search budget per shard."""
+
+    search_k: _Positive
+    recall: _Share
+
+
+class RecallCurve(_Document):
+    """Recall of the best `k` against the search budget, measured on sampled rows; budgets ascend."""
+
+    method: Literal["forest"]
+    k: _Positive
+    sample_rows: _Positive
+    points: Annotated[tuple[RecallPoint, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        budgets = [point.search_k for point in self.points]
+        if any(later <= earlier for earlier, later in pairwise(budgets)):
+            raise ValueError("the search budgets do not ascend")
+        return self
+
+
+class Tuning(_Document):
+    """The search budget that was chosen for a target recall, and the curves it was chosen from."""
+
+    target_recall: _Share
+    search_k: _Positive
+    recall: _Share
+    curves: tuple[RecallCurve, ...]
+
+
+class Totals(_Document):
+    """Sums over the shards."""
+
+    shards: _Positive
+    items: _Positive
+    bytes: _Count
+
+
+class Manifest(_Document):
+    """One version of an index. Building one checks it as strictly as reading one from storage.
+
+    `parent` is None for the first version, `tuning` is None where no recall was measured. Uuids are 32
+    hexadecimal digits. `source` and `library` are for people; nothing is opened or decided by them.
+    """
+
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION  # Literal[1] takes true
+    index_id: _Uuid
+    version: _Positive
+    parent: _Positive | None
+    writer: _Uuid
+    build_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=128)]
+    created: AwareDatetime
+    library: Annotated[str, Field(max_length=128)]
+    metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)]
+    width: Annotated[int, Field(ge=1, lt=2**31)]
+    packed: bool
+    source: _Text
+    source_dtype: Annotated[str, Field(max_length=128)]
+    id_type: Literal["int64", "string"]
+    partition: Literal["rows"]
+    shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1)]
+    tuning: Tuning | None
+    totals: Totals
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.parent is not None and self.version <= self.parent:
+            raise ValueError(f"version {self.version} does not follow its parent {self.parent}")
+        row = 0
+        for slot, shard in enumerate(self.shards):
+            if shard.slot != slot:
+                raise ValueError(f"the shard at place {slot} has the slot {shard.slot}")
+            if shard.row_start != row:
+                raise ValueError(
+                    f"slot {slot} starts at row {shard.row_start}, but the rows before it end at {row}"
+                )
+            row = shard.row_stop
+        if len({shard.uuid for shard in self.shards}) != len(self.shards):
+            raise ValueError("two shards have the same uuid")
+        size = sum(file.bytes for shard in self.shards for file in shard.files)
+        if (self.totals.shards, self.totals.items, self.totals.bytes) != (len(self.shards), row, size):
+            raise ValueError(
+                f"the totals say {self.totals}, but the shards add up to shards={len(self.shards)} "
+                f"items={row} bytes={size}"
+            )
+        return self
+
+    def to_json(self) -> bytes:
+        """The manifest as indented JSON: the same manifest gives the same bytes."""
+        payload = self.model_dump_json(indent=2).encode()
+        if len(payload) > MAX_MANIFEST_BYTES:
+            raise ValueError(
+                f"the manifest of {len(self.shards)} shards has {len(payload)} bytes, more than the "
+                f"{MAX_MANIFEST_BYTES} that readers accept: build with more rows a shard"
+            )
+        return payload
+
+    @classmethod
+    def parse(cls, payload: bytes, *, where: str) -> Self:
+        """Read a manifest from bytes that are not trusted.
+
+        Parameters
+        ----------
+        payload : bytes
+        where : str
+            The file's address without credentials, for the messages.
+
+        Raises
+        ------
+        FormatVersionError
+            If it is in a newer format.
+        CorruptIndexError
+            If it is damaged, cut or forged; names the file and the first problem.
+        """
+        if len(payload) > MAX_MANIFEST_BYTES:
+            raise CorruptIndexError(
+                f"{where} has {len(payload)} bytes: a manifest has at most {MAX_MANIFEST_BYTES}"
+            )
+        try:
+            found = _Header.model_validate_json(payload).format_version
+            if type(found) is int and found > FORMAT_VERSION:
+                raise FormatVersionError(
+                    f"{where} has the format version {_brief(found)}, and this release knows those up to "
+                    f"{FORMAT_VERSION}: upgrade dask-annoy"
+                )
+            return cls.model_validate_json(payload)
+        except ValidationError as error:
+            raise CorruptIndexError(f"{where} is not a valid manifest: {_first_problem(error)}") from None
+
+
+class _Header(BaseModel):
+    """The one field that every format has."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format_version: Any = None
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON schema of manifests, for other readers of the format."""
+    return Manifest.model_json_schema()
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part)[:64] for part in problem["loc"][:8])
+    message = problem["msg"].removeprefix("Value error, ")[:300]
+    return f"{place}: {message}" if place else message
+
+
+def _brief(number: int) -> str:
+    return str(number) if abs(number) < 10**18 else "of more than 18 digits"

@@ -1,0 +1,174 @@
+// Opening a forest file: finding its roots as Annoy does, and believing nothing that was not checked.
+#include <algorithm>
+#include <limits>
+
+#include "core/errors.hpp"
+#include "core/forest.hpp"
+#include "core/mapping.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+class Parser {
+ public:
+  Parser(Forest& forest, const std::string& where) : forest_(forest), where_(where) {}
+
+  void run() {
+    find_roots();
+    check_items();
+    check_trees();
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& reason) const { throw CorruptFile(where_, reason); }
+
+  std::string described(std::int32_t id) const { return "node " + std::to_string(id); }
+
+  // The roots are the run of nodes at the end that descend to as many items as the last one does. Annoy writes each
+  // root in its place and all of them again at the end.
+  void find_roots() {
+    const auto n_nodes = static_cast<std::int32_t>(forest_.n_nodes);
+    const std::int32_t n_items = forest_.node(n_nodes - 1).n_descendants();
+    if (n_items < 0 || n_items >= n_nodes) {
+      refuse("its last node claims " + std::to_string(n_items) + " items among " + std::to_string(n_nodes) +
+             " nodes (is it of another metric or width?)");
+    }
+    forest_.n_items = n_items;
+    if (n_items == 0) refuse_unless_empty();
+    std::int32_t first = n_nodes - 1;
+    while (first > n_items && forest_.node(first - 1).n_descendants() == n_items) --first;
+    const std::int32_t found = n_nodes - first;
+    if (n_items <= forest_.layout.list_capacity) {
+      // Every root is one list of all items, so the originals run into the copies: half of them are trees.
+      if (found % 2 == 0) first += found / 2;
+    } else if (found > 1 && forest_.node(first).child(0) == forest_.node(n_nodes - 1).child(0) &&
+               forest_.node(first).child(1) == forest_.node(n_nodes - 1).child(1)) {
+      ++first;  // the original of the last root
+    }
+    for (std::int32_t id = first; id < n_nodes; ++id) forest_.roots.push_back(id);
+  }
+
+  // Zeros at the end of a damaged file would otherwise pass for a forest without items.
+  void refuse_unless_empty() const {
+    for (std::size_t id = 0; id < forest_.n_nodes; ++id) {
+      if (forest_.node(static_cast<std::int32_t>(id)).n_descendants() != 0) {
+        refuse("its last node claims no items, but " + described(static_cast<std::int32_t>(id)) + " is not empty");
+      }
+    }
+  }
+
+  void check_items() {
+    for (std::int32_t id = 0; id < forest_.n_items; ++id) {
+      const std::int32_t kind = forest_.node(id).n_descendants();
+      if (kind == 0) {
+        forest_.has_holes = true;
+      } else if (kind != 1) {
+        refuse(described(id) + " of " + std::to_string(forest_.n_items) + " items is not an item (" +
+               std::to_string(kind) + " descendants; is it of another metric or width?)");
+      }
+    }
+  }
+
+  // One pass. With at most one parent a node, and none for roots, no walk from a root meets a node twice.
+  void check_trees() {
+    const auto n_nodes = static_cast<std::int32_t>(forest_.n_nodes);
+    const std::int32_t first_root = forest_.roots.front();
+    has_parent_.assign(forest_.n_nodes - static_cast<std::size_t>(forest_.n_items), false);
+    for (std::int32_t id = forest_.n_items; id < n_nodes; ++id) {
+      const NodeView node = forest_.node(id);
+      const std::int32_t n = node.n_descendants();
+      if (n < 0) refuse(described(id) + " has " + std::to_string(n) + " descendants");
+      if (n <= forest_.layout.list_capacity) {
+        check_list(id, node.list(), n);
+      } else {
+        check_split(id, node, id < first_root && n == forest_.n_items);
+      }
+    }
+    for (const std::int32_t root : forest_.roots) {
+      if (parent_flag(root)) refuse("the root " + described(root) + " is the child of another node");
+    }
+    for (const std::int32_t original : originals_) {
+      if (parent_flag(original)) refuse(described(original) + ", a root's original, is the child of another node");
+    }
+  }
+
+  void check_list(std::int32_t id, const std::int32_t* items, std::int32_t n) const {
+    for (std::int32_t i = 0; i < n; ++i) {
+      if (items[i] < 0 || items[i] >= forest_.n_items) {
+        refuse(described(id) + " lists item " + std::to_string(items[i]) + " of " + std::to_string(forest_.n_items));
+      }
+    }
+  }
+
+  void check_split(std::int32_t id, const NodeView& node, bool may_be_original) {
+    if (is_binary(forest_.layout.metric) && node.bits()[0] >= 64 * forest_.layout.words) {
+      refuse(described(id) + " splits on bit " + std::to_string(node.bits()[0]) + " of " +
+             std::to_string(64 * forest_.layout.words));
+    }
+    const std::int32_t children[2] = {node.child(0), node.child(1)};
+    for (const std::int32_t child : children) {
+      if (child < 0 || static_cast<std::size_t>(child) >= forest_.n_nodes) {
+        refuse(described(id) + " has the child " + std::to_string(child) + " among " +
+               std::to_string(forest_.n_nodes) + " nodes");
+      }
+    }
+    if (may_be_original && is_copied(children)) {
+      originals_.push_back(id);  // its copy among the roots is the children's parent
+      return;
+    }
+    for (const std::int32_t child : children) {
+      if (child < forest_.n_items) continue;
+      if (parent_flag(child)) refuse(described(child) + " has two parents, " + described(id) + " among them");
+      has_parent_[static_cast<std::size_t>(child - forest_.n_items)] = true;
+    }
+  }
+
+  bool is_copied(const std::int32_t (&children)[2]) const {
+    // Annoy copies roots in the order of their originals, so the one looked for is usually the next.
+    const std::size_t n = forest_.roots.size();
+    for (std::size_t i = 0; i < n; ++i) {
+      const NodeView root = forest_.node(forest_.roots[(originals_.size() + i) % n]);
+      if (root.child(0) == children[0] && root.child(1) == children[1]) return true;
+    }
+    return false;
+  }
+
+  bool parent_flag(std::int32_t id) const {
+    return has_parent_[static_cast<std::size_t>(id - forest_.n_items)];
+  }
+
+  Forest& forest_;
+  const std::string& where_;
+  std::vector<bool> has_parent_;
+  std::vector<std::int32_t> originals_;
+};
+
+}  // namespace
+
+Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout,
+                    const std::string& where) {
+  if (size == 0) throw CorruptFile(where, "it is empty");
+  if (size % layout.node_size != 0) {
+    throw CorruptFile(where, "its size of " + std::to_string(size) + " bytes is not a multiple of " +
+                                 std::to_string(layout.node_size) + ", the node size of " +
+                                 metric_name(layout.metric) + " with " + std::to_string(layout.width) +
+                                 " dimensions (cut, or of another metric or width)");
+  }
+  Forest forest;
+  forest.layout = layout;
+  forest.nodes = std::move(bytes);
+  forest.n_nodes = size / layout.node_size;
+  if (forest.n_nodes > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
+    throw CorruptFile(where, "it holds more than 2^31 - 1 nodes");
+  }
+  Parser(forest, where).run();
+  return forest;
+}
+
+Forest open_forest(const std::string& path, const Layout& layout, bool prefault) {
+  const auto mapping = Mapping::of_file(path, prefault);
+  return parse_forest({mapping, mapping->data()}, mapping->size(), layout, path);
+}
+
+}  // namespace dask_annoy

@@ -1,0 +1,34 @@
+// A file mapped for reading.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace dask_annoy {
+
+class Mapping {
+ public:
+  // Throws FileError. An empty file maps to no bytes.
+  static std::shared_ptr<const Mapping> of_file(const std::string& path, bool prefault);
+  static std::shared_ptr<const Mapping> of_descriptor(int fd, std::size_t size, const std::string& path,
+                                                      bool prefault = false);
+
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  const char* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+  // Lets the kernel take back the pages that are resident; they are read again from the file when needed.
+  void drop_resident() const;
+
+ private:
+  Mapping(const char* data, std::size_t size) : data_(data), size_(size) {}
+
+  const char* data_;
+  std::size_t size_;
+};
+
+}  // namespace dask_annoy

@@ -1,0 +1,125 @@
+#include "core/node_storage.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <new>
+
+#include "core/errors.hpp"
+#include "core/mapping.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+// Anonymous pages come zeroed and cost nothing until they are written.
+class MemoryStorage final : public NodeStorage, public std::enable_shared_from_this<MemoryStorage> {
+ public:
+  ~MemoryStorage() override {
+    if (base_ != nullptr) munmap(base_, reserved_);
+  }
+
+  std::size_t size() const override { return size_; }
+
+  void resize(std::size_t bytes) override {
+    if (bytes > reserved_) reserve(std::max(bytes, reserved_ + reserved_ / 2));
+    if (bytes < size_) std::memset(base_ + bytes, 0, size_ - bytes);
+    size_ = bytes;
+  }
+
+  void write(std::size_t offset, const char* bytes, std::size_t n) override { std::memcpy(base_ + offset, bytes, n); }
+  void read(std::size_t offset, char* bytes, std::size_t n) const override { std::memcpy(bytes, base_ + offset, n); }
+  std::shared_ptr<const char> bytes() const override { return {shared_from_this(), base_}; }
+
+ private:
+  void reserve(std::size_t bytes) {
+    void* grown = MAP_FAILED;
+#if defined(__linux__)
+    if (base_ != nullptr) {
+      grown = mremap(base_, reserved_, bytes, MREMAP_MAYMOVE);
+      if (grown == MAP_FAILED) throw std::bad_alloc();
+      base_ = static_cast<char*>(grown);
+      reserved_ = bytes;
+      return;
+    }
+#endif
+    grown = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (grown == MAP_FAILED) throw std::bad_alloc();
+    if (base_ != nullptr) {
+      std::memcpy(grown, base_, size_);  // without mremap, as on macOS
+      munmap(base_, reserved_);
+    }
+    base_ = static_cast<char*>(grown);
+    reserved_ = bytes;
+  }
+
+  char* base_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t reserved_ = 0;
+};
+
+class FileStorage final : public NodeStorage {
+ public:
+  explicit FileStorage(const std::string& path) : path_(path) {
+    // Never emptied in place: another process may have the old file mapped. Its name is given to a new file.
+    if (unlink(path.c_str()) != 0 && errno != ENOENT) throw FileError("cannot replace", path);
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0) throw FileError("cannot create", path);
+  }
+
+  ~FileStorage() override { close(fd_); }
+
+  std::size_t size() const override { return size_; }
+
+  void resize(std::size_t bytes) override {
+    if (ftruncate(fd_, static_cast<off_t>(bytes)) != 0) throw FileError("cannot grow", path_);
+    size_ = bytes;
+  }
+
+  void write(std::size_t offset, const char* bytes, std::size_t n) override {
+    while (n > 0) {
+      const ssize_t done = pwrite(fd_, bytes, n, static_cast<off_t>(offset));
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) throw FileError("cannot write to", path_);
+      bytes += done;
+      offset += static_cast<std::size_t>(done);
+      n -= static_cast<std::size_t>(done);
+    }
+  }
+
+  void read(std::size_t offset, char* bytes, std::size_t n) const override {
+    while (n > 0) {
+      const ssize_t done = pread(fd_, bytes, n, static_cast<off_t>(offset));
+      if (done < 0 && errno == EINTR) continue;
+      if (done <= 0) throw FileError("cannot read from", path_, done == 0 ? EIO : errno);
+      bytes += done;
+      offset += static_cast<std::size_t>(done);
+      n -= static_cast<std::size_t>(done);
+    }
+  }
+
+  std::shared_ptr<const char> bytes() const override {
+    const auto mapping = Mapping::of_descriptor(fd_, size_, path_);
+    return {mapping, mapping->data()};
+  }
+
+  bool grows_while_read() const override { return true; }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+  std::size_t size_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<NodeStorage> memory_storage() { return std::make_shared<MemoryStorage>(); }
+
+std::shared_ptr<NodeStorage> file_storage(const std::string& path) { return std::make_shared<FileStorage>(path); }
+
+}  // namespace dask_annoy

@@ -1,0 +1,35 @@
+// Search of a forest: best-first through all trees at once, then exact distances to what was met.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/forest.hpp"
+#include "core/parallel.hpp"
+#include "core/topk.hpp"
+
+namespace dask_annoy {
+
+// Annoy's default budget, without its overflow at 2^31.
+inline std::int64_t default_search_k(const Forest& forest, std::size_t n) {
+  return static_cast<std::int64_t>(n) * static_cast<std::int64_t>(forest.roots.size());
+}
+
+// The n nearest items that a walk meets before it has met `search_k` item numbers (repeats count, a list counts
+// whole; −1 is the default budget, other negative numbers mean no bound). Distances in compared form.
+// The result is valid until the next search on this thread.
+const std::vector<Neighbor>& search(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k);
+
+// Many queries on several threads. Query q is vector q of `queries` (rows of layout.vector_bytes() at least
+// `stride` bytes apart); answers go to row q of `ids` and `distances` (n a row, as returned to users), padded with −1
+// and the metric's missing distance.
+void search_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries, std::size_t n,
+                  std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation, std::int64_t* ids,
+                  float* distances);
+
+// Writes one answer as search_batch does.
+void write_answer(Metric metric, const std::vector<Neighbor>& neighbors, std::size_t n, std::int64_t* ids,
+                  float* distances);
+
+}  // namespace dask_annoy

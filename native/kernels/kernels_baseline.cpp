@@ -1,0 +1,5 @@
+// Kernels for every machine of the architecture (x86-64: SSE2).
+#define DASK_ANNOY_NAME "baseline"
+#define DASK_ANNOY_TABLE kernels_baseline
+#define DASK_ANNOY_VECTOR_FLOATS 4
+#include "kernels/kernels_impl.hpp"

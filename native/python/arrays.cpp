@@ -1,0 +1,176 @@
+#include "python/arrays.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "core/errors.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+std::string count_of(std::size_t n, const char* thing) { return std::to_string(n) + " " + thing + (n == 1 ? "" : "s"); }
+
+[[noreturn]] void refuse_value(std::size_t row, std::size_t column, double value) {
+  const std::string text = std::isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity";
+  throw py::value_error("row " + std::to_string(row) + ", column " + std::to_string(column) + " is " + text +
+                        " (or too large for float32); vectors must be finite");
+}
+
+// Index of the first value that is not finite, or n. Summing differences to zero in blocks lets the compiler use wide
+// registers, which a test of each value does not.
+std::size_t first_not_finite(const float* values, std::size_t n) {
+  constexpr std::size_t kBlock = 4096;
+  for (std::size_t begin = 0; begin < n; begin += kBlock) {
+    const std::size_t end = std::min(n, begin + kBlock);
+    std::uint32_t bad = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, values + i, sizeof bits);
+      bad |= static_cast<std::uint32_t>((bits & 0x7f800000u) == 0x7f800000u);
+    }
+    if (bad == 0) continue;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (!std::isfinite(values[i])) return i;
+    }
+  }
+  return n;
+}
+
+void pack(const float* values, std::size_t width, std::uint64_t* words) {
+  for (std::size_t d = 0; d < width; ++d) {
+    if (values[d] > 0.5f) words[d / 64] |= std::uint64_t{1} << (d % 64);
+  }
+}
+
+std::uint8_t reversed(std::uint8_t byte) {
+  byte = static_cast<std::uint8_t>((byte & 0xf0) >> 4 | (byte & 0x0f) << 4);
+  byte = static_cast<std::uint8_t>((byte & 0xcc) >> 2 | (byte & 0x33) << 2);
+  return static_cast<std::uint8_t>((byte & 0xaa) >> 1 | (byte & 0x55) << 1);
+}
+
+std::vector<float> floats_from(const py::handle& vector, std::size_t width) {
+  if (PySequence_Check(vector.ptr()) == 0 && !py::hasattr(vector, "__len__")) {
+    throw py::type_error(std::string("a vector must be a sequence of numbers, got ") + Py_TYPE(vector.ptr())->tp_name);
+  }
+  const std::size_t length = py::len(vector);
+  if (length != width) {
+    throw py::index_error("Vector has wrong length (expected " + std::to_string(width) + ", got " +
+                          std::to_string(length) + ")");
+  }
+  std::vector<float> values(width);
+  if (py::isinstance<py::array>(vector)) {
+    const auto array = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(vector);
+    if (!array) throw py::error_already_set();
+    if (array.ndim() != 1) throw py::index_error("a vector must have one dimension");
+    std::memcpy(values.data(), array.data(), width * sizeof(float));
+    return values;
+  }
+  for (std::size_t i = 0; i < width; ++i) {
+    const py::object item = py::reinterpret_steal<py::object>(
+        PyList_CheckExact(vector.ptr()) ? Py_NewRef(PyList_GET_ITEM(vector.ptr(), static_cast<Py_ssize_t>(i)))
+                                        : PySequence_GetItem(vector.ptr(), static_cast<Py_ssize_t>(i)));
+    if (!item) throw py::error_already_set();
+    const double value = PyFloat_AsDouble(item.ptr());
+    if (value == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    values[i] = static_cast<float>(value);
+  }
+  return values;
+}
+
+Rows packed_rows(const py::handle& array, const Layout& layout) {
+  const std::size_t row_bytes = (layout.width + 7) / 8;
+  if (!py::isinstance<py::array_t<std::uint8_t>>(array)) {
+    throw py::type_error("packed vectors must be an array of uint8 in the order of numpy.packbits");
+  }
+  const auto bytes = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>::ensure(array);
+  if (bytes.ndim() != 2 || static_cast<std::size_t>(bytes.shape(1)) != row_bytes) {
+    throw py::value_error("packed vectors of " + count_of(layout.width, "bit") + " must have the shape (n, " +
+                          std::to_string(row_bytes) + ")");
+  }
+  Rows rows;
+  rows.count = static_cast<std::size_t>(bytes.shape(0));
+  rows.words.assign(rows.count * layout.words, 0);
+  rows.stride = layout.words * sizeof(std::uint64_t);
+  const std::uint8_t spare = static_cast<std::uint8_t>(layout.width % 8 == 0 ? 0 : 0xff >> (layout.width % 8));
+  for (std::size_t r = 0; r < rows.count; ++r) {
+    const std::uint8_t* row = bytes.data() + r * row_bytes;
+    if ((row[row_bytes - 1] & spare) != 0) {
+      throw py::value_error("row " + std::to_string(r) + " has bits set beyond its " + std::to_string(layout.width));
+    }
+    for (std::size_t b = 0; b < row_bytes; ++b) {
+      rows.words[r * layout.words + b / 8] |= static_cast<std::uint64_t>(reversed(row[b])) << (8 * (b % 8));
+    }
+  }
+  rows.data = reinterpret_cast<const char*>(rows.words.data());
+  return rows;
+}
+
+}  // namespace
+
+std::vector<char> vector_from(const py::handle& vector, const Layout& layout) {
+  const std::vector<float> values = floats_from(vector, layout.width);
+  const std::size_t bad = first_not_finite(values.data(), values.size());
+  if (bad < values.size()) refuse_value(0, bad, values[bad]);
+  std::vector<char> bytes(layout.vector_bytes());
+  if (is_binary(layout.metric)) {
+    pack(values.data(), layout.width, reinterpret_cast<std::uint64_t*>(bytes.data()));
+  } else {
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+  }
+  return bytes;
+}
+
+Rows rows_from(const py::handle& array, const Layout& layout, bool packed) {
+  if (packed) {
+    if (!is_binary(layout.metric)) throw py::value_error("packed vectors are for the hamming metric");
+    return packed_rows(array, layout);
+  }
+  const auto floats = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(array);
+  if (!floats) throw py::error_already_set();
+  if (floats.ndim() != 2 || static_cast<std::size_t>(floats.shape(1)) != layout.width) {
+    std::string shape;
+    for (py::ssize_t d = 0; d < floats.ndim(); ++d) shape += (d > 0 ? ", " : "") + std::to_string(floats.shape(d));
+    throw py::value_error("vectors must have the shape (n, " + std::to_string(layout.width) + "), got (" + shape + ")");
+  }
+  Rows rows;
+  rows.count = static_cast<std::size_t>(floats.shape(0));
+  const std::size_t n_values = rows.count * layout.width;
+  const std::size_t bad = first_not_finite(floats.data(), n_values);
+  if (bad < n_values) refuse_value(bad / layout.width, bad % layout.width, floats.data()[bad]);
+  if (is_binary(layout.metric)) {
+    rows.words.assign(rows.count * layout.words, 0);
+    rows.stride = layout.words * sizeof(std::uint64_t);
+    for (std::size_t r = 0; r < rows.count; ++r) {
+      pack(floats.data() + r * layout.width, layout.width, rows.words.data() + r * layout.words);
+    }
+    rows.data = reinterpret_cast<const char*>(rows.words.data());
+  } else {
+    rows.stride = layout.width * sizeof(float);
+    rows.data = reinterpret_cast<const char*>(floats.data());
+    rows.keep_alive = floats;
+  }
+  return rows;
+}
+
+py::array_t<std::int64_t, py::array::c_style> item_numbers_from(const py::handle& ids) {
+  const auto any = py::array::ensure(ids);
+  if (!any) throw py::error_already_set();
+  if (any.ndim() != 1) throw py::value_error("item numbers must have one dimension");
+  if (any.size() > 0 && any.dtype().kind() != 'i' && any.dtype().kind() != 'u') {
+    throw py::type_error("item numbers must be integers");
+  }
+  const auto numbers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(any);
+  if (!numbers) throw py::error_already_set();
+  return numbers;
+}
+
+Cancellation interruptible() {
+  return Cancellation([] {
+    const py::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+  });
+}
+
+}  // namespace dask_annoy

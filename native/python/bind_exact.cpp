@@ -1,0 +1,68 @@
+// Exact search over a stream of rows.
+#include "core/exact.hpp"
+
+#include <memory>
+
+#include "python/arrays.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+struct PyExactSearch {
+  Layout layout;
+  ExactSearch search;
+};
+
+std::unique_ptr<PyExactSearch> make(const py::object& queries, const std::string& metric, std::size_t width,
+                                    std::size_t k, bool packed) {
+  const Layout layout = Layout::of(metric_from_name(metric), width);
+  const Rows rows = rows_from(queries, layout, packed);
+  return std::make_unique<PyExactSearch>(
+      PyExactSearch{layout, ExactSearch(layout, rows.data, rows.stride, rows.count, k)});
+}
+
+void add(PyExactSearch& self, const py::object& block, std::int64_t first, bool packed, int n_jobs) {
+  const Rows rows = rows_from(block, self.layout, packed);
+  const std::size_t n_threads = thread_count(n_jobs);
+  Cancellation cancellation = interruptible();
+  // The rows are kept alive here and the search belongs to one caller at a time.
+  const py::gil_scoped_release unlocked;
+  self.search.add(rows.data, rows.stride, rows.count, first, n_threads, cancellation);
+}
+
+py::tuple answers(const PyExactSearch& self) {
+  const auto m = static_cast<py::ssize_t>(self.search.n_queries());
+  const auto k = static_cast<py::ssize_t>(self.search.k());
+  py::array_t<std::int64_t> ids({m, k});
+  py::array_t<float> distances({m, k});
+  self.search.answers(ids.mutable_data(), distances.mutable_data());
+  return py::make_tuple(ids, distances);
+}
+
+}  // namespace
+
+void bind_exact(py::module_& m) {
+  py::class_<PyExactSearch>(m, "ExactSearch", R"doc(
+Exact k nearest neighbours over a stream of row blocks.
+
+Parameters
+----------
+queries : array of shape (m, width)
+    Copied. With ``packed=True`` uint8 of shape (m, ceil(width / 8)) in the order of :func:`numpy.packbits`.
+metric : str
+width : int
+    Dimensions of a vector.
+k : int
+    Neighbours kept for each query.
+)doc")
+      .def(py::init(&make), py::arg("queries"), py::arg("metric"), py::arg("width"), py::arg("k"), py::kw_only(),
+           py::arg("packed") = false)
+      .def("add", &add, py::arg("rows"), py::arg("first"), py::kw_only(), py::arg("packed") = false,
+           py::arg("n_jobs") = -1, "Look at a block of rows; row r of it gets the number ``first + r``.")
+      .def("answers", &answers,
+           "The best so far: (ids, distances), int64 and float32 of shape (m, k), nearest first, padded with -1 and "
+           "infinity (-infinity for dot).");
+}
+
+}  // namespace dask_annoy

@@ -1,0 +1,283 @@
+// AnnoyIndex: Annoy's own methods, and batches.
+#include "core/index.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "python/arrays.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+std::unique_ptr<Index> make(std::int64_t f, const py::object& metric) {
+  if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
+  std::string name = "angular";
+  if (metric.is_none()) {
+    if (PyErr_WarnEx(PyExc_FutureWarning,
+                     "The default argument for metric will be removed in future version of Annoy. Please pass "
+                     "metric='angular' explicitly.",
+                     1) != 0) {
+      throw py::error_already_set();
+    }
+  } else {
+    name = metric.cast<std::string>();
+  }
+  return std::make_unique<Index>(metric_from_name(name), static_cast<std::size_t>(f));
+}
+
+void add_item(Index& self, std::int64_t i, const py::object& vector) {
+  const std::vector<char> bytes = vector_from(vector, self.layout());
+  const py::gil_scoped_release unlocked;
+  self.add(bytes.data(), bytes.size(), 1, &i);
+}
+
+py::array_t<std::int64_t> add_items(Index& self, const py::object& X, const py::object& ids, bool packed) {
+  const Rows rows = rows_from(X, self.layout(), packed);
+  if (ids.is_none()) {
+    std::int64_t first;
+    {
+      const py::gil_scoped_release unlocked;
+      first = self.add_after_last(rows.data, rows.stride, rows.count);
+    }
+    py::array_t<std::int64_t> numbers(static_cast<py::ssize_t>(rows.count));
+    for (std::size_t i = 0; i < rows.count; ++i) numbers.mutable_data()[i] = first + static_cast<std::int64_t>(i);
+    return numbers;
+  }
+  const auto numbers = item_numbers_from(ids);
+  if (static_cast<std::size_t>(numbers.size()) != rows.count) {
+    throw py::value_error(std::to_string(numbers.size()) + " ids were given for " + std::to_string(rows.count) +
+                          " vectors");
+  }
+  const py::gil_scoped_release unlocked;
+  self.add(rows.data, rows.stride, rows.count, numbers.data());
+  return numbers;
+}
+
+bool build(Index& self, int n_trees, int n_jobs) {
+  Cancellation cancellation = interruptible();
+  const py::gil_scoped_release unlocked;
+  self.build(n_trees, n_jobs, cancellation);
+  return true;
+}
+
+std::size_t answer_size(std::int64_t n) {
+  if (n < 0) throw py::value_error("n must not be negative, got " + std::to_string(n));
+  return static_cast<std::size_t>(n);
+}
+
+py::object answer(Metric metric, const std::vector<Neighbor>& neighbors, bool include_distances) {
+  py::list ids(neighbors.size());
+  for (std::size_t i = 0; i < neighbors.size(); ++i) ids[i] = neighbors[i].id;
+  if (!include_distances) return ids;
+  py::list distances(neighbors.size());
+  for (std::size_t i = 0; i < neighbors.size(); ++i) distances[i] = returned_distance(metric, neighbors[i].distance);
+  return py::make_tuple(ids, distances);
+}
+
+py::object get_nns_by_vector(const Index& self, const py::object& vector, std::int64_t n, std::int64_t search_k,
+                             bool include_distances) {
+  const std::vector<char> query = vector_from(vector, self.layout());
+  const std::size_t size = answer_size(n);
+  std::vector<Neighbor> found;
+  {
+    const py::gil_scoped_release unlocked;
+    found = self.nearest(query.data(), size, search_k);
+  }
+  return answer(self.layout().metric, found, include_distances);
+}
+
+py::object get_nns_by_item(const Index& self, std::int64_t i, std::int64_t n, std::int64_t search_k,
+                           bool include_distances) {
+  const std::size_t size = answer_size(n);
+  std::vector<Neighbor> found;
+  {
+    const py::gil_scoped_release unlocked;
+    found = self.nearest_to_item(i, size, search_k);
+  }
+  return answer(self.layout().metric, found, include_distances);
+}
+
+// Runs `search(ids, distances)` without the GIL into arrays of shape (m, n).
+template <class Search>
+py::object batch(std::size_t m, std::size_t n, bool include_distances, const Search& search) {
+  py::array_t<std::int64_t> ids({m, n});
+  py::array_t<float> distances({m, n});
+  std::int64_t* id_data = ids.mutable_data();
+  float* distance_data = distances.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    search(id_data, distance_data);
+  }
+  if (!include_distances) return ids;
+  return py::make_tuple(ids, distances);
+}
+
+py::object get_nns_by_vectors(const Index& self, const py::object& X, std::int64_t n, std::int64_t search_k,
+                              bool include_distances, int n_jobs, bool packed) {
+  const std::size_t size = answer_size(n);
+  const Rows rows = rows_from(X, self.layout(), packed);
+  Cancellation cancellation = interruptible();
+  return batch(rows.count, size, include_distances, [&](std::int64_t* ids, float* distances) {
+    self.nearest_batch(rows.data, rows.stride, rows.count, size, search_k, n_jobs, cancellation, ids, distances);
+  });
+}
+
+py::object get_nns_by_items(const Index& self, const py::object& items, std::int64_t n, std::int64_t search_k,
+                            bool include_distances, int n_jobs) {
+  const std::size_t size = answer_size(n);
+  const auto numbers = item_numbers_from(items);
+  Cancellation cancellation = interruptible();
+  const auto count = static_cast<std::size_t>(numbers.size());
+  return batch(count, size, include_distances, [&](std::int64_t* ids, float* distances) {
+    self.nearest_to_items(numbers.data(), count, size, search_k, n_jobs, cancellation, ids, distances);
+  });
+}
+
+py::list get_item_vector(const Index& self, std::int64_t i) {
+  std::vector<char> bytes;
+  {
+    const py::gil_scoped_release unlocked;
+    bytes = self.item_node(i);
+  }
+  const Layout& layout = self.layout();
+  const NodeView node(bytes.data(), layout);
+  py::list vector(layout.width);
+  for (std::size_t d = 0; d < layout.width; ++d) {
+    vector[d] = is_binary(layout.metric) ? static_cast<float>(node.bits()[d / 64] >> (d % 64) & 1) : node.vector()[d];
+  }
+  return vector;
+}
+
+float get_distance(const Index& self, std::int64_t i, std::int64_t j) {
+  const py::gil_scoped_release unlocked;
+  return returned_distance(self.layout().metric, self.distance(i, j));
+}
+
+}  // namespace
+
+void bind_index(py::module_& m) {
+  using unlocked = py::call_guard<py::gil_scoped_release>;
+
+  py::class_<Index> index(m, "AnnoyIndex", R"doc(
+An index of vectors for approximate nearest neighbours, with Annoy's methods and Annoy's files.
+
+Parameters
+----------
+f : int
+    Dimensions of a vector.
+metric : {"angular", "euclidean", "manhattan", "hamming", "dot"}
+    For hamming a component counts as 1 if it is larger than 0.5.
+
+Notes
+-----
+Queries may run on several threads at once; methods that change the index wait for them. Files are those of Annoy
+1.17.3, in both directions.
+)doc");
+  index
+      .def(py::init(&make), py::arg("f"), py::arg("metric") = py::none())
+      .def_property_readonly(
+          "f", [](const Index& self) { return self.layout().width; }, "Dimensions of a vector.")
+      .def_property_readonly(
+          "metric", [](const Index& self) { return std::string(metric_name(self.layout().metric)); }, "Name of the metric.")
+      .def("add_item", &add_item, py::arg("i"), py::arg("vector"), R"doc(
+Put a vector under the number ``i``; a number given again replaces its vector.
+
+Raises
+------
+IndexError
+    If ``i`` is negative or the vector has another length than ``f``.
+ValueError
+    If a component is NaN or infinite.
+RuntimeError
+    If the index is built or loaded.
+)doc")
+      .def("add_items", &add_items, py::arg("X"), py::arg("ids") = py::none(), py::kw_only(), py::arg("packed") = false,
+           R"doc(
+Put many vectors.
+
+Parameters
+----------
+X : array of shape (m, f)
+    With ``packed=True`` (hamming) uint8 of shape (m, ceil(f / 8)) in the order of :func:`numpy.packbits`.
+ids : array of m integers, optional
+    Item numbers; those after the last item if not given.
+
+Returns
+-------
+int64 array of shape (m,)
+    The item numbers.
+)doc")
+      .def("build", &build, py::arg("n_trees"), py::arg("n_jobs") = -1, R"doc(
+Grow the forest.
+
+Parameters
+----------
+n_trees : int
+    -1 grows trees until they take as many nodes as the items.
+n_jobs : int
+    Threads; -1 means all. The result is the same for any number.
+
+Returns
+-------
+bool
+    True.
+)doc")
+      .def("unbuild", [](Index& self) { self.unbuild(); return true; }, unlocked(), "Remove the trees, to add items again.")
+      .def("save", [](Index& self, const std::string& fn, bool prefault) { self.save(fn, prefault); return true; },
+           py::arg("fn"), py::arg("prefault") = false, unlocked(),
+           "Write the index to a file, whole or not at all, and go on from that file.")
+      .def("load", [](Index& self, const std::string& fn, bool prefault) { self.load(fn, prefault); return true; },
+           py::arg("fn"), py::arg("prefault") = false, unlocked(), R"doc(
+Check a file and map it.
+
+Raises
+------
+OSError
+    If the file cannot be read.
+CorruptIndexError
+    (an OSError) if the file is no sound forest of this metric and width.
+)doc")
+      .def("unload", [](Index& self) { self.unload(); return true; }, unlocked(), "Forget items, trees and file.")
+      .def("on_disk_build", [](Index& self, const std::string& fn) { self.on_disk_build(fn); return true; },
+           py::arg("fn"), unlocked(), "Build in this file instead of in memory; call it before the first item.")
+      .def("get_nns_by_item", &get_nns_by_item, py::arg("i"), py::arg("n"), py::arg("search_k") = -1,
+           py::arg("include_distances") = false, R"doc(
+The ``n`` items nearest to item ``i``, itself included.
+
+Parameters
+----------
+search_k : int
+    Candidates to look at, repeats counted; -1 means ``n`` times the number of trees.
+
+Returns
+-------
+list of int, or (list of int, list of float) with ``include_distances``
+)doc")
+      .def("get_nns_by_vector", &get_nns_by_vector, py::arg("vector"), py::arg("n"), py::arg("search_k") = -1,
+           py::arg("include_distances") = false, "The ``n`` items nearest to a vector; see :meth:`get_nns_by_item`.")
+      .def("get_nns_by_vectors", &get_nns_by_vectors, py::arg("X"), py::arg("n"), py::arg("search_k") = -1,
+           py::arg("include_distances") = false, py::arg("n_jobs") = -1, py::kw_only(), py::arg("packed") = false,
+           R"doc(
+The ``n`` items nearest to each row of ``X``, on ``n_jobs`` threads.
+
+Returns
+-------
+ids : int64 array of shape (m, n), padded with -1
+distances : float32 array of shape (m, n), padded with infinity (-infinity for dot)
+    With ``include_distances``.
+)doc")
+      .def("get_nns_by_items", &get_nns_by_items, py::arg("ids"), py::arg("n"), py::arg("search_k") = -1,
+           py::arg("include_distances") = false, py::arg("n_jobs") = -1,
+           "The ``n`` items nearest to each of the items; see :meth:`get_nns_by_vectors`.")
+      .def("get_item_vector", &get_item_vector, py::arg("i"), py::pos_only(), "The vector of item ``i``, as a list.")
+      .def("get_distance", &get_distance, py::arg("i"), py::arg("j"), py::pos_only(),
+           "Distance of two items (for dot their product).")
+      .def("get_n_items", &Index::n_items, unlocked(), "Highest item number + 1.")
+      .def("get_n_trees", &Index::n_trees, unlocked(), "Number of trees.")
+      .def("verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(), "Accepted for Annoy's sake; nothing is printed.")
+      .def("set_seed", [](Index& self, std::int64_t seed) { self.set_seed(static_cast<std::uint64_t>(seed)); },
+           py::arg("seed"), py::pos_only(), unlocked(), "Seed of the next build.");
+}
+
+}  // namespace dask_annoy

@@ -1,0 +1,23 @@
+// Which distance kernels are in use, and how many threads -1 means.
+#include <pybind11/stl.h>
+
+#include "core/parallel.hpp"
+#include "kernels/kernels.hpp"
+#include "python/bindings.hpp"
+
+namespace dask_annoy {
+
+void bind_kernels(py::module_& m) {
+  m.def("available_kernels", &available_kernels,
+        "Names of the distance kernels that this machine can run, best first.\n\n"
+        "All of them give the same bits; the environment variable DASK_ANNOY_KERNELS forces one.");
+  m.def("active_kernels", [] { return std::string(kernels().name); }, "Name of the distance kernels in use.");
+  m.def("use_kernels", &use_kernels, py::arg("name"),
+        "Use the kernels of that name from now on; an empty name restores the default.\n\n"
+        "Raises\n------\nValueError\n    If the name is unknown, or this CPU cannot run them.");
+  m.def("set_thread_limit", &set_thread_limit, py::arg("limit"),
+        "Set what ``n_jobs=-1`` means on the calling thread; 0 means all processors again.");
+  m.def("thread_limit", &thread_limit, "What ``n_jobs=-1`` means on the calling thread; 0 for all processors.");
+}
+
+}  // namespace dask_annoy

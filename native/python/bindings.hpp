@@ -1,0 +1,18 @@
+// One function a concept; module.cpp calls them all.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace dask_annoy {
+
+namespace py = pybind11;
+
+void bind_errors();
+void bind_kernels(py::module_& m);
+void bind_layout(py::module_& m);
+void bind_index(py::module_& m);
+void bind_exact(py::module_& m);
+void bind_merge(py::module_& m);
+void bind_digest(py::module_& m);
+
+}  // namespace dask_annoy
