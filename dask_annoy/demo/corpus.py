@@ -142,7 +142,7 @@ def collect_passages(
             child.kill()
         if time.monotonic() >= deadline:
             raise CorpusTimeoutError(
-                f"reading the documentation of the standard library, {', '.join(packages)} was not done after "
+                f"reading the documentation of the standard library and {', '.join(packages)} took more than "
                 f"{timeout:g} s; the child process was at {child.at!r}"
             )
         if child.at in left_out or not child.at:
@@ -240,7 +240,7 @@ def _main() -> None:
         answers.write("\n")
         answers.flush()
 
-    skipped = set(_SKIPPED) | set(request["left_out"])
+    skipped = {*_SKIPPED, *request["left_out"], os.path.__name__}  # os.path is read by that name
     modules = list(_public_modules(request["packages"], skipped, lambda name: report(at=name)))
     report(at="help topics")
     topics = _help_topics()
@@ -291,6 +291,7 @@ def _documented_objects(
         announce(module_name)
         offer((False, False), module_name, module)
         listed = set(_strings(getattr(module, "__all__", ())))
+        own_roots = {module_name.partition(".")[0], module.__name__.partition(".")[0], "builtins"}
         if module_name == "builtins":
             listed = set(vars(module))
         for attribute in sorted(listed | set(vars(module))):
@@ -304,15 +305,19 @@ def _documented_objects(
                 continue
             if not isinstance(home, str):
                 home = module_name
-            root, own_root = home.partition(".")[0], module_name.partition(".")[0]
-            foreign = root != own_root and not root.startswith("_") and root != "builtins"
-            if not documented and not inspect.isclass(thing) or (foreign and attribute not in listed):
+            root = home.partition(".")[0]
+            foreign = root not in own_roots and not root.startswith("_") and module_name != "builtins"
+            if (not documented and not inspect.isclass(thing)) or (foreign and attribute not in listed):
                 continue
-            offer((foreign, attribute not in listed), f"{module_name}.{attribute}", thing)
+            # An accelerator's object that is not listed here was only imported for use here.
+            borrowed = root.startswith("_") and attribute not in listed
+            offer((foreign, borrowed), f"{module_name}.{attribute}", thing)
 
     found: dict[str, str] = {}
     for _, name, thing in sorted(best.values(), key=lambda entry: entry[0]):
-        found.setdefault(name, _own_doc(thing))
+        # A thing without a text leaves its name to another: dask.delayed is a module and a function.
+        if doc := _own_doc(thing):
+            found.setdefault(name, doc)
         if inspect.isclass(thing):
             for attribute, member in sorted(vars(thing).items()):
                 if not attribute.startswith("_"):
@@ -415,7 +420,7 @@ def _paragraphs(name: str, doc: str) -> list[str]:
 
 
 def _without_markup(lines: list[str]) -> tuple[str, list[str]]:
-    """Drop doctests, underlines and directives; return the section heading, if there is one, in lower case."""
+    """Drop doctests, underlines and directives; return the section heading, in lower case, if any."""
     heading = ""
     kept: list[str] = []
     in_doctest = False

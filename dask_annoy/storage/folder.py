@@ -320,7 +320,7 @@ class IndexFolder:
     def _remote(self, name: str) -> tuple[Any, str]:
         """The filesystem and the full path of `name`, with nothing remembered from earlier listings."""
         fs, root = self._filesystem()
-        path = f"{root.rstrip('/')}/{check_name(name)}"
+        path = f"{root.rstrip('/')}/{check_name(name)}" if root else check_name(name)
         fs.invalidate_cache()
         return fs, path
 

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dask_annoy.errors import CorruptIndexError, FormatVersionError
+from dask_annoy.storage.document import Document
 
 __all__ = [
     "FOREST_FILE",
     "FORMAT_VERSION",
     "MAX_MANIFEST_BYTES",
+    "Count",
     "FileEntry",
     "Manifest",
     "RecallCurve",
@@ -30,33 +32,29 @@ MAX_MANIFEST_BYTES: Final = 32 * 2**20
 #: The Annoy file that every shard has.
 FOREST_FILE: Final = "forest.ann"
 
-_Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-_Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
-_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-_Text = Annotated[str, Field(max_length=4096)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Text = Annotated[str, Field(max_length=4096)]
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class FileEntry(_Document):
+class FileEntry(Document):
     """A file of a shard: its name in the shard's folder, its size and its SHA-256 in hexadecimal."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=128)]
-    bytes: _Count
+    bytes: Count
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ShardEntry(_Document):
+class ShardEntry(Document):
     """A shard: rows ``row_start`` to ``row_stop`` (excluded) of the source, in the folder of its uuid."""
 
-    slot: _Count
-    uuid: _Uuid
+    slot: Count
+    uuid: Uuid
     items: Annotated[int, Field(ge=1, lt=2**31)]
-    row_start: _Count
-    row_stop: _Positive
+    row_start: Count
+    row_stop: Positive
     n_trees: Annotated[int, Field(ge=1, lt=2**31)]
     seed: Annotated[int, Field(ge=0, lt=2**64)]
     files: tuple[FileEntry, ...]
@@ -73,19 +71,19 @@ class ShardEntry(_Document):
         return self
 
 
-class RecallPoint(_Document):
+class RecallPoint(Document):
     """The recall that was measured with one search budget per shard."""
 
-    search_k: _Positive
-    recall: _Share
+    search_k: Positive
+    recall: Share
 
 
-class RecallCurve(_Document):
+class RecallCurve(Document):
     """Recall of the best `k` against the search budget, measured on sampled rows; budgets ascend."""
 
     method: Literal["forest"]
-    k: _Positive
-    sample_rows: _Positive
+    k: Positive
+    sample_rows: Positive
     points: Annotated[tuple[RecallPoint, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -96,24 +94,24 @@ class RecallCurve(_Document):
         return self
 
 
-class Tuning(_Document):
+class Tuning(Document):
     """The search budget that was chosen for a target recall, and the curves it was chosen from."""
 
-    target_recall: _Share
-    search_k: _Positive
-    recall: _Share
+    target_recall: Share
+    search_k: Positive
+    recall: Share
     curves: tuple[RecallCurve, ...]
 
 
-class Totals(_Document):
+class Totals(Document):
     """Sums over the shards."""
 
-    shards: _Positive
-    items: _Positive
-    bytes: _Count
+    shards: Positive
+    items: Positive
+    bytes: Count
 
 
-class Manifest(_Document):
+class Manifest(Document):
     """One version of an index. Building one checks it as strictly as reading one from storage.
 
     `parent` is None for the first version, `tuning` is None where no recall was measured. Uuids are 32
@@ -121,17 +119,17 @@ class Manifest(_Document):
     """
 
     format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION  # Literal[1] takes true
-    index_id: _Uuid
-    version: _Positive
-    parent: _Positive | None
-    writer: _Uuid
+    index_id: Uuid
+    version: Positive
+    parent: Positive | None
+    writer: Uuid
     build_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=128)]
     created: AwareDatetime
     library: Annotated[str, Field(max_length=128)]
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)]
     width: Annotated[int, Field(ge=1, lt=2**31)]
     packed: bool
-    source: _Text
+    source: Text
     source_dtype: Annotated[str, Field(max_length=128)]
     id_type: Literal["int64", "string"]
     partition: Literal["rows"]

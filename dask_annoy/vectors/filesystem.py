@@ -1,4 +1,4 @@
-"""The one place of this layer that opens fsspec filesystems, and that says what a URL may be called in public."""
+"""The one place of this layer that opens fsspec filesystems, and what a URL may be called in public."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _EXTRAS = {
     "abfss": "azure",
     "adl": "azure",
 }
-# These keep listings, and so miss what others have written since; the other filesystems may not know the option.
+# These keep listings, and so miss what others have written since; the other filesystems may not know
+# the option.
 _KEEPS_LISTINGS = {*_EXTRAS, "http", "https"}
 
 
@@ -89,7 +90,8 @@ def open_filesystem(
         if "rotocol not known" not in str(reason):
             raise
         raise error(
-            f"{public_url(url)}: fsspec knows no such protocol. Paths and URLs such as s3://, gs:// and abfs:// "
+            f"{public_url(url)}: fsspec knows no such protocol. Paths and URLs such as s3://, gs:// "
+            f"and abfs:// "
             "(extras s3, gcs and azure) can be read"
         ) from None
     return filesystem, str(path)
@@ -103,19 +105,24 @@ def is_local(filesystem: Any) -> bool:
 def public_url(url: str) -> str:
     """Return the URL as messages and manifests may show it: without user, password or signed query.
 
-    Local paths become absolute.
+    Paths of this machine become absolute.
     """
-    return "::".join(_public_part(part) for part in url.split("::"))
+    if "::" in url:
+        return "::".join(_public_part(part) for part in url.split("::"))
+    scheme, separator, path = url.partition("://")
+    if separator and scheme not in ("file", "local"):
+        return _public_part(url)
+    return os.path.abspath(os.path.expanduser(path if separator else url))  # noqa: PTH100, PTH111
 
 
 def _public_part(part: str) -> str:
     scheme, separator, rest = part.partition("://")
     if not separator:
-        looks_like_path = "/" in part or "." in part or not part.islower()
-        return os.path.abspath(os.path.expanduser(part)) if looks_like_path else part  # noqa: PTH100, PTH111
+        return part
     host, slash, path = rest.partition("/")
     user, at, bare_host = host.rpartition("@")
-    # The user of an Azure URL is its container: only what holds a password, or any user of the web, is hidden.
+    # The user of an Azure URL is its container: only what holds a password, or any user of the web, is
+    # hidden.
     web = scheme in ("http", "https")
     if at and (web or ":" in user):
         host = bare_host

@@ -34,7 +34,8 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> None:
         return
     what = _WHY_NOT.get(dtype.kind, "numbers of a type that is too wide")
     raise InvalidVectorsError(
-        f"{name}: vectors must be float16, float32, float64, integers or bool; these are {what}, dtype {dtype}"
+        f"{name}: vectors must be float16, float32, float64, integers or bool; these are {what}, "
+        f"dtype {dtype}"
     )
 
 

@@ -21,9 +21,9 @@ Block: TypeAlias = tuple[int, Rows]
 class RowSource(abc.ABC):
     """Rows of vectors somewhere: in memory, in a file, in a bucket.
 
-    A source that names files is a *description*: small when pickled, without open handles, safe to use from many
-    threads and processes at once. It opens its files when rows are asked for and closes them afterwards, and
-    raises `InvalidVectorsError` when a file is no longer the one that was described.
+    A source that names files is a *description*: small when pickled, without open handles, safe to use from
+    many threads and processes at once. It opens its files when rows are asked for and closes them
+    afterwards, and raises `InvalidVectorsError` when a file is no longer the one that was described.
 
     Attributes
     ----------
@@ -54,8 +54,8 @@ class RowSource(abc.ABC):
         Returns
         -------
         dict
-            JSON values only; equal in every interpreter while the data is the same, different when it has changed.
-            Costs a look at the storage, or a pass over an array in memory.
+            JSON values only; equal in every interpreter while the data is the same, different when it has
+            changed. Costs a look at the storage, or a pass over an array in memory.
         """
 
     def blocks(self, start: int = 0, stop: int | None = None, *, max_bytes: int) -> Iterator[Block]:
@@ -66,8 +66,9 @@ class RowSource(abc.ABC):
         start, stop : int
             Row numbers, ``0 <= start <= stop <= n_rows``; ``stop=None`` means ``n_rows``.
         max_bytes : int
-            Bound, in bytes, on a block with what the reader holds beside it. A block has at least one row, and
-            each source says what its format adds. The block before, if the caller still holds it, comes on top.
+            Bound, in bytes, on a block with what the reader holds beside it. A block has at least one row,
+            and each source says what its format adds. The block before, if the caller still holds it, comes
+            on top.
 
         Yields
         ------
@@ -114,9 +115,13 @@ class RowSource(abc.ABC):
         if numbers.size == 0 and numbers.ndim == 1:
             return np.empty((0, self.width), self.dtype)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-            raise ValueError(f"row numbers must be a 1-D array of integers, not {numbers.ndim}-D {numbers.dtype}")
+            raise ValueError(
+                f"row numbers must be a 1-D array of integers, not {numbers.ndim}-D {numbers.dtype}"
+            )
         if numbers[0] < 0 or numbers[-1] >= self.n_rows or not (numbers[1:] > numbers[:-1]).all():
-            raise ValueError(f"{self.name}: row numbers must increase strictly from 0 to at most {self.n_rows - 1}")
+            raise ValueError(
+                f"{self.name}: row numbers must increase strictly from 0 to at most {self.n_rows - 1}"
+            )
         return self._take(numbers.astype(np.int64, copy=False))
 
     @abc.abstractmethod
@@ -128,4 +133,4 @@ class RowSource(abc.ABC):
         """Do the work of `take`; the row numbers are checked and there is at least one."""
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}: {self.n_rows:,} × {self.width:,} {self.dtype}>"
+        return f"<{type(self).__name__} {self.name}: {self.n_rows:,} rows of {self.width:,} {self.dtype}>"

@@ -214,6 +214,15 @@ void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::
   search_batch(*forest_, queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances);
 }
 
+void Index::budgets_to_find(const char* queries, std::size_t stride, std::size_t count, const std::int64_t* targets,
+                            std::size_t n_targets, int n_jobs, Cancellation& cancellation,
+                            std::int64_t* budgets) const {
+  const std::size_t n_threads = thread_count(n_jobs);
+  const std::shared_lock lock(mutex_);
+  if (!forest_) throw StateError("an index without trees has no search budgets; call build() first");
+  budgets_to_find_batch(*forest_, queries, stride, count, targets, n_targets, n_threads, cancellation, budgets);
+}
+
 std::vector<char> Index::item_node(std::int64_t item) const {
   const std::shared_lock lock(mutex_);
   const std::int32_t id = checked_item(item);

@@ -54,6 +54,10 @@ class Index {
   void nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, std::int64_t search_k, int n_jobs,
                         Cancellation& cancellation, std::int64_t* ids, float* distances) const;
 
+  // See search.hpp. StateError without trees.
+  void budgets_to_find(const char* queries, std::size_t stride, std::size_t count, const std::int64_t* targets,
+                       std::size_t n_targets, int n_jobs, Cancellation& cancellation, std::int64_t* budgets) const;
+
   // The item's node; zeros for a hole. std::out_of_range for a number that is no item's.
   std::vector<char> item_node(std::int64_t item) const;
   float distance(std::int64_t a, std::int64_t b) const;  // in compared form

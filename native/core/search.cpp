@@ -56,44 +56,29 @@ float child_priority(Metric metric, float parent, float margin, int side) {
   return std::min(parent, side == 1 ? margin : -margin);
 }
 
+// Walks all trees best-first and hands the item numbers of each leaf to a visitor.
 class Walk {
  public:
-  Walk(const Forest& forest, const Query& query, Scratch& scratch)
-      : forest_(forest), query_(query), scratch_(scratch) {
-    const std::size_t words = (static_cast<std::size_t>(forest.n_items) + 63) / 64;
-    if (scratch.seen.size() < words) scratch.seen.resize(words, 0);
-    scratch.candidates.clear();
-    scratch.queue.clear();
+  Walk(const Forest& forest, const Query& query, std::vector<Visit>& queue)
+      : forest_(forest), query_(query), queue_(queue) {
+    queue_.clear();
     const float start = is_binary(forest.layout.metric) ? 0.0f : std::numeric_limits<float>::infinity();
     for (const std::int32_t root : forest.roots) push(start, root);
   }
 
-  ~Walk() {
-    for (const std::int32_t id : scratch_.candidates) scratch_.seen[static_cast<std::size_t>(id) / 64] = 0;
-  }
-
-  Walk(const Walk&) = delete;
-  Walk& operator=(const Walk&) = delete;
-
-  // Collects the distinct candidates of the budget.
-  void run(std::size_t budget) {
-    std::size_t met = 0;
-    std::vector<Visit>& queue = scratch_.queue;
-    while (met < budget && !queue.empty()) {
-      std::pop_heap(queue.begin(), queue.end());
-      const Visit visit = queue.back();
-      queue.pop_back();
+  // Calls meet(items, n) until it says false or nothing is left.
+  template <class Meet>
+  void run(Meet&& meet) {
+    while (!queue_.empty()) {
+      std::pop_heap(queue_.begin(), queue_.end());
+      const Visit visit = queue_.back();
+      queue_.pop_back();
       const NodeView node = forest_.node(visit.node);
       const std::int32_t n = node.n_descendants();
       if (visit.node < forest_.n_items) {
-        if (n == 1) {
-          meet(visit.node);
-          ++met;
-        }
+        if (n == 1 && !meet(&visit.node, std::size_t{1})) return;
       } else if (n <= forest_.layout.list_capacity) {
-        const std::int32_t* items = node.list();
-        for (std::int32_t i = 0; i < n; ++i) meet(items[i]);
-        met += static_cast<std::size_t>(n);
+        if (!meet(node.list(), static_cast<std::size_t>(n))) return;
       } else {
         const float margin = plane_margin(forest_.layout, node, query_);
         for (const int side : {1, 0}) {
@@ -105,27 +90,65 @@ class Walk {
 
  private:
   void push(float priority, std::int32_t node) {
-    scratch_.queue.push_back({priority, node});
-    std::push_heap(scratch_.queue.begin(), scratch_.queue.end());
-  }
-
-  void meet(std::int32_t item) {
-    std::uint64_t& word = scratch_.seen[static_cast<std::size_t>(item) / 64];
-    const std::uint64_t bit = std::uint64_t{1} << (item % 64);
-    if ((word & bit) != 0) return;
-    scratch_.candidates.push_back(item);  // first: it may throw, and what is marked must be listed
-    word |= bit;
+    queue_.push_back({priority, node});
+    std::push_heap(queue_.begin(), queue_.end());
   }
 
   const Forest& forest_;
   const Query& query_;
-  Scratch& scratch_;
+  std::vector<Visit>& queue_;
+};
+
+// The set of items a search has met: one bit an item, cleaned up by the list of those that were set.
+class SeenItems {
+ public:
+  SeenItems(const Forest& forest, Scratch& scratch) : words_(scratch.seen), items_(scratch.candidates) {
+    const std::size_t n_words = (static_cast<std::size_t>(forest.n_items) + 63) / 64;
+    if (words_.size() < n_words) words_.resize(n_words, 0);
+    items_.clear();
+  }
+
+  ~SeenItems() {
+    for (const std::int32_t id : items_) words_[static_cast<std::size_t>(id) / 64] = 0;
+  }
+
+  SeenItems(const SeenItems&) = delete;
+  SeenItems& operator=(const SeenItems&) = delete;
+
+  void add(std::int32_t item) {
+    if (contains(item)) return;
+    items_.push_back(item);  // first: it may throw, and what is marked must be listed
+    words_[static_cast<std::size_t>(item) / 64] |= std::uint64_t{1} << (item % 64);
+  }
+
+  bool contains(std::int32_t item) const {
+    return (words_[static_cast<std::size_t>(item) / 64] >> (item % 64) & 1) != 0;
+  }
+
+  const std::vector<std::int32_t>& items() const { return items_; }
+
+ private:
+  std::vector<std::uint64_t>& words_;
+  std::vector<std::int32_t>& items_;
 };
 
 void drop_holes(const Forest& forest, std::vector<std::int32_t>& items) {
   items.erase(std::remove_if(items.begin(), items.end(),
                              [&](std::int32_t id) { return forest.node(id).n_descendants() != 1; }),
               items.end());
+}
+
+// Spreads queries over threads.
+template <class Body>
+void each_query(std::size_t n_queries, std::size_t n_threads, Cancellation& cancellation, const Body& body) {
+  constexpr std::size_t kBlock = 16;  // queries a thread takes at a time: few, as their costs differ
+  parallel_for((n_queries + kBlock - 1) / kBlock, n_threads, cancellation, [&](std::size_t block) {
+    const std::size_t end = std::min(n_queries, (block + 1) * kBlock);
+    for (std::size_t q = block * kBlock; q < end; ++q) {
+      cancellation.check();
+      body(q);
+    }
+  });
 }
 
 }  // namespace
@@ -135,24 +158,58 @@ const std::vector<Neighbor>& search(const Forest& forest, const void* vector, st
   const Query query = Query::of(forest.layout, vector);
   if (search_k == -1) search_k = default_search_k(forest, n);
   scratch.best.reset(n);
-  {
-    Walk walk(forest, query, scratch);
-    walk.run(static_cast<std::size_t>(search_k));
-    const std::size_t n_candidates = scratch.candidates.size();
-    scratch.distances.resize(n_candidates);
-    std::vector<std::int32_t>* items = &scratch.candidates;
-    std::vector<std::int32_t> real_items;
-    if (forest.has_holes) {
-      real_items = scratch.candidates;  // the walk still needs its own to clean up
-      drop_holes(forest, real_items);
-      items = &real_items;
-    }
-    score_nodes(forest.layout, query,
-                RowSet{forest.nodes.get(), forest.layout.node_size, items->data(), items->size()},
-                scratch.distances.data());
-    for (std::size_t i = 0; i < items->size(); ++i) scratch.best.offer(scratch.distances[i], (*items)[i]);
+  SeenItems seen(forest, scratch);
+  const auto budget = static_cast<std::size_t>(search_k);
+  std::size_t met = 0;
+  if (budget > 0) {
+    Walk(forest, query, scratch.queue).run([&](const std::int32_t* items, std::size_t count) {
+      for (std::size_t i = 0; i < count; ++i) seen.add(items[i]);
+      met += count;
+      return met < budget;
+    });
   }
+  const std::vector<std::int32_t>* items = &seen.items();
+  std::vector<std::int32_t> without_holes;
+  if (forest.has_holes) {
+    without_holes = seen.items();
+    drop_holes(forest, without_holes);
+    items = &without_holes;
+  }
+  scratch.distances.resize(items->size());
+  score_nodes(forest.layout, query, RowSet{forest.nodes.get(), forest.layout.node_size, items->data(), items->size()},
+              scratch.distances.data());
+  for (std::size_t i = 0; i < items->size(); ++i) scratch.best.offer(scratch.distances[i], (*items)[i]);
   return scratch.best.sorted();
+}
+
+void budgets_to_find(const Forest& forest, const void* vector, const std::int64_t* targets, std::size_t n_targets,
+                     std::int64_t* budgets) {
+  Scratch& scratch = thread_scratch();
+  const Query query = Query::of(forest.layout, vector);
+  SeenItems wanted(forest, scratch);
+  for (std::size_t t = 0; t < n_targets; ++t) {
+    budgets[t] = -1;
+    if (targets[t] >= 0 && targets[t] < forest.n_items) wanted.add(static_cast<std::int32_t>(targets[t]));
+  }
+  std::size_t missing = wanted.items().size();
+  if (missing == 0) return;
+  std::int64_t met = 0;
+  const auto find = [&](std::int32_t item) {
+    bool first_time = false;
+    for (std::size_t t = 0; t < n_targets; ++t) {
+      if (targets[t] != item || budgets[t] >= 0) continue;
+      budgets[t] = met + 1;  // the search goes on to this leaf while it has met fewer than its budget
+      first_time = true;
+    }
+    if (first_time) --missing;
+  };
+  Walk(forest, query, scratch.queue).run([&](const std::int32_t* items, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (wanted.contains(items[i])) find(items[i]);
+    }
+    met += static_cast<std::int64_t>(count);
+    return missing > 0;
+  });
 }
 
 void write_answer(Metric metric, const std::vector<Neighbor>& neighbors, std::size_t n, std::int64_t* ids,
@@ -167,15 +224,17 @@ void write_answer(Metric metric, const std::vector<Neighbor>& neighbors, std::si
 void search_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries, std::size_t n,
                   std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation, std::int64_t* ids,
                   float* distances) {
-  constexpr std::size_t kBlock = 16;  // queries a thread takes at a time: small, as their costs differ
-  const std::size_t n_blocks = (n_queries + kBlock - 1) / kBlock;
-  parallel_for(n_blocks, n_threads, cancellation, [&](std::size_t block) {
-    const std::size_t end = std::min(n_queries, (block + 1) * kBlock);
-    for (std::size_t q = block * kBlock; q < end; ++q) {
-      cancellation.check();
-      write_answer(forest.layout.metric, search(forest, queries + q * stride, n, search_k), n, ids + q * n,
-                   distances + q * n);
-    }
+  each_query(n_queries, n_threads, cancellation, [&](std::size_t q) {
+    write_answer(forest.layout.metric, search(forest, queries + q * stride, n, search_k), n, ids + q * n,
+                 distances + q * n);
+  });
+}
+
+void budgets_to_find_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries,
+                           const std::int64_t* targets, std::size_t n_targets, std::size_t n_threads,
+                           Cancellation& cancellation, std::int64_t* budgets) {
+  each_query(n_queries, n_threads, cancellation, [&](std::size_t q) {
+    budgets_to_find(forest, queries + q * stride, targets + q * n_targets, n_targets, budgets + q * n_targets);
   });
 }
 

@@ -28,6 +28,16 @@ void search_batch(const Forest& forest, const char* queries, std::size_t stride,
                   std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation, std::int64_t* ids,
                   float* distances);
 
+// The least search_k with which a search for the query meets each of the targets; −1 for a target that no search
+// meets (a hole, a number that is no item's). One walk tells what recall any budget would have.
+void budgets_to_find(const Forest& forest, const void* query, const std::int64_t* targets, std::size_t n_targets,
+                     std::int64_t* budgets);
+
+// The same for many queries, `n_targets` a row.
+void budgets_to_find_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries,
+                           const std::int64_t* targets, std::size_t n_targets, std::size_t n_threads,
+                           Cancellation& cancellation, std::int64_t* budgets);
+
 // Writes one answer as search_batch does.
 void write_answer(Metric metric, const std::vector<Neighbor>& neighbors, std::size_t n, std::int64_t* ids,
                   float* distances);

@@ -166,10 +166,27 @@ py::array_t<std::int64_t, py::array::c_style> item_numbers_from(const py::handle
   return numbers;
 }
 
+namespace {
+
+// A stop asked for by another Python thread. Never destroyed: a thread may end after the interpreter has.
+thread_local PyObject* stop_check = nullptr;
+
+}  // namespace
+
+void set_stop_check(const py::object& check) {
+  PyObject* old = stop_check;
+  stop_check = check.is_none() ? nullptr : Py_NewRef(check.ptr());
+  Py_XDECREF(old);
+}
+
 Cancellation interruptible() {
-  return Cancellation([] {
+  PyObject* check = stop_check;
+  return Cancellation([check] {
     const py::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() != 0;
+    if (PyErr_CheckSignals() != 0) return true;
+    if (check == nullptr) return false;
+    const py::object answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(check));
+    return !answer || PyObject_IsTrue(answer.ptr()) != 0;
   });
 }
 

@@ -31,6 +31,9 @@ Rows rows_from(const py::handle& array, const Layout& layout, bool packed);
 // Item numbers from anything that converts to one dimension of integers.
 py::array_t<std::int64_t, py::array::c_style> item_numbers_from(const py::handle& ids);
 
+// What interruptible() asks on the calling thread besides signals, which reach the main thread only; or None.
+void set_stop_check(const py::object& check);
+
 // Stops the work when Python has a signal to handle. Make it while the GIL is held, use it after its release.
 Cancellation interruptible();
 

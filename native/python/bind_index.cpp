@@ -134,6 +134,23 @@ py::object get_nns_by_items(const Index& self, const py::object& items, std::int
   });
 }
 
+py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X, const py::object& targets, int n_jobs,
+                                          bool packed) {
+  const Rows rows = rows_from(X, self.layout(), packed);
+  const auto wanted = py::array_t<std::int64_t, py::array::c_style>::ensure(targets);
+  if (!wanted) throw py::error_already_set();
+  if (wanted.ndim() != 2 || static_cast<std::size_t>(wanted.shape(0)) != rows.count) {
+    throw py::value_error("targets must have the shape (" + std::to_string(rows.count) + ", k)");
+  }
+  const auto k = static_cast<std::size_t>(wanted.shape(1));
+  py::array_t<std::int64_t> budgets({rows.count, k});
+  std::int64_t* out = budgets.mutable_data();
+  Cancellation cancellation = interruptible();
+  const py::gil_scoped_release unlocked;
+  self.budgets_to_find(rows.data, rows.stride, rows.count, wanted.data(), k, n_jobs, cancellation, out);
+  return budgets;
+}
+
 py::list get_item_vector(const Index& self, std::int64_t i) {
   std::vector<char> bytes;
   {
@@ -270,6 +287,21 @@ distances : float32 array of shape (m, n), padded with infinity (-infinity for d
       .def("get_nns_by_items", &get_nns_by_items, py::arg("ids"), py::arg("n"), py::arg("search_k") = -1,
            py::arg("include_distances") = false, py::arg("n_jobs") = -1,
            "The ``n`` items nearest to each of the items; see :meth:`get_nns_by_vectors`.")
+      .def("budgets_to_find", &budgets_to_find, py::arg("X"), py::arg("targets"), py::arg("n_jobs") = -1, py::kw_only(),
+           py::arg("packed") = false, R"doc(
+The least ``search_k`` with which a search for each row of ``X`` finds its targets.
+
+Parameters
+----------
+X : array of shape (m, f)
+targets : int64 array of shape (m, k)
+    Item numbers.
+
+Returns
+-------
+int64 array of shape (m, k)
+    -1 for a target that no search finds. The share of values up to a budget is the recall of that budget.
+)doc")
       .def("get_item_vector", &get_item_vector, py::arg("i"), py::pos_only(), "The vector of item ``i``, as a list.")
       .def("get_distance", &get_distance, py::arg("i"), py::arg("j"), py::pos_only(),
            "Distance of two items (for dot their product).")

@@ -1,9 +1,9 @@
-// Which distance kernels are in use, and how many threads -1 means.
+// Which distance kernels are in use, how many threads -1 means, and who may stop a call.
 #include <pybind11/stl.h>
 
 #include "core/parallel.hpp"
 #include "kernels/kernels.hpp"
-#include "python/bindings.hpp"
+#include "python/arrays.hpp"
 
 namespace dask_annoy {
 
@@ -18,6 +18,9 @@ void bind_kernels(py::module_& m) {
   m.def("set_thread_limit", &set_thread_limit, py::arg("limit"),
         "Set what ``n_jobs=-1`` means on the calling thread; 0 means all processors again.");
   m.def("thread_limit", &thread_limit, "What ``n_jobs=-1`` means on the calling thread; 0 for all processors.");
+  m.def("set_stop_check", &set_stop_check, py::arg("check"),
+        "Have long calls on the calling thread ask ``check()`` from time to time; once it is true they raise "
+        "KeyboardInterrupt. None removes it.");
 }
 
 }  // namespace dask_annoy

@@ -65,23 +65,26 @@ def test_collecting_twice_gives_the_same(passages: list[Passage]) -> None:
     assert collect_passages() == passages
 
 
-def test_collecting_leaves_the_process_as_it_was() -> None:
+def test_collecting_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     # In a fresh process, because this one has imported much already.
     check = """
 import os, signal, sys, threading, warnings
 from dask_annoy.demo.corpus import collect_passages
 def state():
     handlers = [signal.getsignal(s) for s in sorted(signal.valid_signals())]
-    return set(sys.modules), os.getcwd(), dict(os.environ), handlers, sys.path[:], warnings.filters[:], os.listdir()
+    process = os.getcwd(), os.listdir(), dict(os.environ), handlers
+    return set(sys.modules), process, sys.path[:], warnings.filters[:]
 before = state()
 assert len(collect_passages(())) > 3000
 after = state()
 assert before[1:] == after[1:]
 assert after[0] - before[0] <= {"encodings.idna", "stringprep", "unicodedata"}, after[0] - before[0]
-assert "numpy" not in sys.modules and "antigravity" not in sys.modules
+assert "antigravity" not in sys.modules
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -103,7 +106,7 @@ def test_imports_that_act_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyP
         prints="import os, sys\nprint('{\"passages\": []}')\nos.write(1, b'noise')\n",
         leaves="raise SystemExit(3)\n",
         raises="raise RuntimeError('no')\n",
-        strange="__all__ = 7\nclass Odd:\n    def __getattr__(self, name): raise OSError(name)\nodd = Odd()\n",
+        strange="__all__ = 7\nclass Odd:\n    def __getattr__(self, name): raise OSError()\nodd = Odd()\n",
         writes="open('dropped', 'w').close()\n",
         wants="import a_package_that_nobody_has\n",
         zero='def works():\n    """This function is documented in spite of its neighbours."""\n',
@@ -150,9 +153,9 @@ def test_a_stray_file_of_the_caller_does_not_replace_the_standard_library(
 ) -> None:
     (tmp_path / "colorsys.py").write_text('"""A file of the user, who likes this name."""\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert {p.text for p in collect_passages(()) if p.name == "colorsys"} == {
-        "Conversion functions between RGB and other color systems."
-    }
+    texts = [passage.text for passage in collect_passages(()) if passage.name == "colorsys"]
+    assert texts
+    assert not [text for text in texts if "likes this name" in text]
 
 
 def test_an_interrupt_ends_the_child_as_well(tmp_path: Path) -> None:

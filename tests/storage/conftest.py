@@ -66,7 +66,8 @@ def manifest(version: int = 1, *, writer: str | None = None, items: tuple[int, .
     size = sum(file.bytes for shard in shards for file in shard.files)
     return Manifest(
         index_id="a" * 32, version=version, parent=version - 1 or None, writer=writer or uuid.uuid4().hex,
-        build_id="b" * 64, created=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), library="dask-annoy 0.1.0",
+        build_id="b" * 64, created=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+        library="dask-annoy 0.1.0",
         metric="angular", width=8, packed=False, source="array", source_dtype="float32", id_type="int64",
         partition="rows", shards=tuple(shards), tuning=None,
         totals=Totals(shards=len(shards), items=row, bytes=size),

@@ -280,7 +280,7 @@ def test_a_disk_that_is_really_full_is_a_clear_error(s3_folder: IndexFolder, tin
     large = put(s3_folder, "large", b"l" * 2_000_000)
     store = ShardCache(tiny_disk, 1 << 30)
     store.lease(s3_folder, PREFIX, [fits]).release()
-    with pytest.raises(OSError, match="no room in .* on the local disk for the 2000000 bytes") as caught:
+    with pytest.raises(OSError, match=r"no room in .* on the local disk for the 2000000 bytes") as caught:
         store.lease(s3_folder, PREFIX, [large])
     assert caught.value.errno == errno.ENOSPC
     assert kept(tiny_disk) == set()
@@ -357,7 +357,8 @@ import hashlib
 folder = IndexFolder("memory://x")
 folder.write_bytes("shards/u/a", b"abc")
 cache = configure_cache(Path({str(directory)!r}))
-lease = cache.lease(folder, "shards/u", [FileEntry(name="a", bytes=3, sha256=hashlib.sha256(b"abc").hexdigest())])
+file = FileEntry(name="a", bytes=3, sha256=hashlib.sha256(b"abc").hexdigest())
+lease = cache.lease(folder, "shards/u", [file])
 print(len(list(Path({str(directory)!r}).glob("*/*"))))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -371,6 +372,8 @@ def test_a_forked_child_leaves_its_parents_files_alone_and_has_its_own(
     file = put(memory_folder, "large", b"l" * 100)
     store = ShardCache(directory, 10)
     lease = store.lease(memory_folder, PREFIX, [file])
+    private = store._state._private
+    assert private is not None
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -381,10 +384,7 @@ def test_a_forked_child_leaves_its_parents_files_alone_and_has_its_own(
                 own.release()
                 del own, lease, store
                 gc.collect()
-                sys.exit  # noqa: B018
-                import weakref
-
-                weakref.finalize._exitfunc()  # type: ignore[attr-defined]
+                private.close()  # as a normal exit does
                 code = 0
         finally:
             os._exit(code)

@@ -12,7 +12,8 @@ from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
 from dask_annoy.storage import IndexFolder
 
 HOSTILE = [
-    "", ".", "..", "/", "/etc/passwd", "../x", "a/../x", "a/..", "./a", "a//b", "a/", "a\\b", "a b", "a\n", "a\0",
+    "", ".", "..", "/", "/etc/passwd", "../x", "a/../x", "a/..", "./a", "a//b", "a/", "a\\b", "a b", "a\n",
+    "a\0",
     ".hidden", "a/.hidden", "é", "a*", "s3://x", "a?b", "x" * 600, "a\u2215b",
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ def test_a_version_is_read_back_from_its_name(version: int) -> None:
 @pytest.mark.parametrize(
     "name",
     ["1.json", "0" * 20 + ".json", "9" * 20 + ".json", "0" * 19 + "1.json.tmp", "0" * 18 + "1.json", "x",
-     "-0000000000000000001.json", "0" * 19 + "1.json\n", "٠" * 19 + "١.json"],
+     "-0000000000000000001.json", "0" * 19 + "1.json\n", "\u0660" * 19 + "\u0661.json"],
 )  # fmt: skip
 def test_other_names_are_no_versions(name: str) -> None:
     assert layout.parse_version_name(name) is None

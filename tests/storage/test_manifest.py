@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import string
+from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_a_manifest_survives_writing_and_reading_byte_for_byte() -> None:
 def test_a_manifest_cut_at_any_byte_is_refused() -> None:
     payload = manifest(items=(5,)).to_json()
     for length in range(len(payload)):
-        with pytest.raises(CorruptIndexError, match="v/1.json is not a valid manifest"):
+        with pytest.raises(CorruptIndexError, match=r"v/1\.json is not a valid manifest"):
             Manifest.parse(payload[:length], where="v/1.json")
 
 
@@ -59,26 +60,34 @@ def test_a_newer_format_is_refused_by_name_before_anything_else_is_looked_at(ver
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("format_version",), 0), (("format_version",), "1"), (("format_version",), True), (("format_version",), 1.0),
+        (("format_version",), 0), (("format_version",), "1"), (("format_version",), True),
+        (("format_version",), 1.0),
         (("extra",), 1), (("shards", 0, "extra"), 1), (("totals", "extra"), 1),
-        (("index_id",), "A" * 32), (("index_id",), "a" * 31), (("writer",), "../" + "a" * 29), (("build_id",), "../x"),
-        (("version",), 0), (("version",), -1), (("version",), 2**63), (("version",), 10**400), (("version",), 1.0),
+        (("index_id",), "A" * 32), (("index_id",), "a" * 31), (("writer",), "../" + "a" * 29),
+        (("build_id",), "../x"),
+        (("version",), 0), (("version",), -1), (("version",), 2**63), (("version",), 10**400),
+        (("version",), 1.0),
         (("version",), "1"), (("version",), True), (("parent",), 1), (("parent",), 7),
-        (("width",), 0), (("width",), 2**31), (("metric",), "An gular"), (("metric",), None), (("packed",), 0),
+        (("width",), 0), (("width",), 2**31), (("metric",), "An gular"), (("metric",), None),
+        (("packed",), 0),
         (("id_type",), "pickle"), (("partition",), "router"), (("created",), "yesterday"),
         (("created",), "2026-01-01T00:00:00"), (("created",), 5), (("source",), "x" * 5000),
         (("shards",), []), (("shards",), {}), (("shards",), None),
-        (("shards", 0, "slot"), 1), (("shards", 1, "slot"), 0), (("shards", 0, "items"), 4), (("shards", 0, "items"), 0),
+        (("shards", 0, "slot"), 1), (("shards", 1, "slot"), 0), (("shards", 0, "items"), 4),
+        (("shards", 0, "items"), 0),
         (("shards", 0, "items"), 2**31), (("shards", 1, "row_start"), 6), (("shards", 0, "row_start"), 1),
-        (("shards", 1, "row_stop"), 9), (("shards", 1, "uuid"), "0" * 32), (("shards", 1, "uuid"), "../../" + "0" * 26),
+        (("shards", 1, "row_stop"), 9), (("shards", 1, "uuid"), "0" * 32),
+        (("shards", 1, "uuid"), "../../" + "0" * 26),
         (("shards", 0, "n_trees"), 0), (("shards", 0, "seed"), -1), (("shards", 0, "seed"), 2**64),
         (("shards", 0, "files"), []), (("shards", 0, "files", 0, "name"), "other.ann"),
         (("shards", 0, "files", 1, "name"), "forest.ann"),
-        *((("shards", 0, "files", 1, "name"), name) for name in ("../x", "a/b", ".x", "", "A", "x\n", "/x", "x" * 200)),
+        *((("shards", 0, "files", 1, "name"), name) for name in ("../x", "a/b", ".x", "", "A", "x\n", "/x",
+        "x" * 200)),
         (("shards", 0, "files", 1, "bytes"), -1), (("shards", 0, "files", 1, "bytes"), 2**63),
         (("shards", 0, "files", 1, "sha256"), "0" * 63), (("shards", 0, "files", 1, "sha256"), "G" * 64),
         (("totals", "shards"), 3), (("totals", "items"), 9), (("totals", "bytes"), 1),
-        (("tuning",), {}), (("tuning",), {"target_recall": float("nan"), "search_k": 1, "recall": 0.5, "curves": []}),
+        (("tuning",), {}),
+        (("tuning",), {"target_recall": float("nan"), "search_k": 1, "recall": 0.5, "curves": []}),
         (("tuning",), {"target_recall": 1.5, "search_k": 1, "recall": 0.5, "curves": []}),
         (("tuning",), {"target_recall": 0.5, "search_k": 1, "recall": float("inf"), "curves": []}),
     ],
@@ -95,8 +104,10 @@ def test_what_does_not_fit_is_refused_in_one_sentence(path: tuple[str | int, ...
 @pytest.mark.parametrize(
     "payload",
     [
-        b"", b"{}", b"[]", b"null", b"1", b"\xff\xfe", b'{"format_version": NaN}', b"[" * 100_000, b'{"a":' * 100_000,
-        b'{"format_version":' + b"[" * 5000 + b"]" * 5000 + b"}", b'{"format_version":' + b"9" * 5000 + b".5}",
+        b"", b"{}", b"[]", b"null", b"1", b"\xff\xfe", b'{"format_version": NaN}', b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"format_version":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"format_version":' + b"9" * 5000 + b".5}",
         b'{"\xff": 1}', b'{"format_version": 1, "metric": "\\ud800"}',
     ],
 )  # fmt: skip
@@ -155,7 +166,7 @@ _curve = st.builds(
 _tuning = st.builds(
     Tuning,
     target_recall=_share,
-    search_k=st.integers(1),
+    search_k=st.integers(1, 2**63 - 1),
     recall=_share,
     curves=st.lists(_curve, max_size=2).map(tuple),
 )
@@ -180,8 +191,10 @@ def _manifests(draw: st.DrawFn) -> Manifest:
     parent = draw(st.none() | st.integers(1, 2**40))
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
     return Manifest(
-        index_id=draw(_hex), version=(parent or 0) + draw(st.integers(1, 2**40)), parent=parent, writer=draw(_hex),
-        build_id=draw(_hex), created=draw(st.datetimes(timezones=st.just(UTC))), library=draw(text), metric="dot",
+        index_id=draw(_hex), version=(parent or 0) + draw(st.integers(1, 2**40)), parent=parent,
+        writer=draw(_hex),
+        build_id=draw(_hex), created=draw(st.datetimes(timezones=st.just(UTC))), library=draw(text),
+        metric="dot",
         width=draw(st.integers(1, 2**31 - 1)), packed=draw(st.booleans()), source=draw(text),
         source_dtype=draw(text), id_type=draw(st.sampled_from(["int64", "string"])), partition="rows",
         shards=tuple(shards), tuning=draw(st.none() | _tuning),
@@ -189,7 +202,7 @@ def _manifests(draw: st.DrawFn) -> Manifest:
     )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_manifests())
 def test_any_manifest_survives_writing_and_reading(ours: Manifest) -> None:
     again = Manifest.parse(ours.to_json(), where="x")
@@ -203,7 +216,5 @@ def test_a_manifest_with_changed_bytes_is_read_or_refused_and_nothing_else(data:
     payload = bytearray(manifest(items=(5,)).to_json())
     for _ in range(data.draw(st.integers(1, 3))):
         payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(CorruptIndexError, FormatVersionError):
         Manifest.parse(bytes(payload), where="x")
-    except (CorruptIndexError, FormatVersionError):
-        pass

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -178,9 +179,11 @@ def test_a_file_system_without_hard_links_is_refused(local_folder: IndexFolder, 
 
 
 def test_backends_without_exclusive_creation_can_be_read_but_not_published_on(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"1")
-    folder = IndexFolder(f"dir::file://{tmp_path}")
-    assert folder.read_bytes("x") == b"1"
+    with zipfile.ZipFile(tmp_path / "index.zip", "w") as archive:
+        archive.writestr("versions/x", b"1")
+    folder = IndexFolder(f"zip://::file://{tmp_path}/index.zip")
+    assert folder.read_bytes("versions/x") == b"1"
+    assert folder.list("versions") == ["x"]
     with pytest.raises(UnsupportedStorageError, match="publish to a local or NFS"):
         put_if_absent(folder, NAME, b"x")
     assert not folder.exists(NAME)

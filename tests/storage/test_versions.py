@@ -36,7 +36,7 @@ def test_a_folder_without_versions_is_no_index(folder: IndexFolder) -> None:
 
 def test_a_missing_version_is_reported_with_the_newest(folder: IndexFolder) -> None:
     commit(folder, manifest(1))
-    with pytest.raises(IndexNotFoundError, match="no version 3 .* the newest of 1 is 1"):
+    with pytest.raises(IndexNotFoundError, match=r"no version 3 .* the newest of 1 is 1"):
         read_manifest(folder, 3)
 
 
@@ -75,7 +75,7 @@ def test_unknown_files_among_the_versions_are_passed_over(folder: IndexFolder) -
 
 def test_a_manifest_under_another_versions_name_is_refused(folder: IndexFolder) -> None:
     folder.write_bytes(version_name(7), manifest(1).to_json())
-    with pytest.raises(CorruptIndexError, match="7.json says that it is version 1"):
+    with pytest.raises(CorruptIndexError, match=r"7\.json says that it is version 1"):
         read_manifest(folder)
 
 

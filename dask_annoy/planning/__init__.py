@@ -1,0 +1,9 @@
+"""Plans, estimates, budgets and recall: pure functions of what is known before and after a build."""
+
+from __future__ import annotations
+
+from dask_annoy.planning.estimate import Estimate
+from dask_annoy.planning.plan import BUILDER_VERSION, BuildPlan, SlotPlan, make_plan
+from dask_annoy.planning.tuning import budget_for, tune
+
+__all__ = ["BUILDER_VERSION", "BuildPlan", "Estimate", "SlotPlan", "budget_for", "make_plan", "tune"]

@@ -1,0 +1,229 @@
+"""The plan of a build: which rows go to which shard, with how many trees. A pure function of data and parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dask_annoy._native import node_size
+from dask_annoy.planning.estimate import Estimate, estimate_shard
+from dask_annoy.storage.document import Document
+
+__all__ = ["BUILDER_VERSION", "BuildPlan", "SlotPlan", "build_id_of", "make_plan"]
+
+#: Counts up when the same input and parameters give other bytes than before.
+BUILDER_VERSION: Final = 1
+
+_K: Final = 10  # neighbours that recall is measured on
+_SAMPLE_ROWS: Final = 1000
+_AUTO_TREES: Final = 20  # beyond, queries at recall 0.9 gain little on real data; see docs/architecture.md
+_AUTO_SHARD_BYTES: Final = 256 * 2**20
+_MOST_SHARD_ROWS: Final = 2**28
+
+Identity = Mapping[str, str | int]
+
+
+class SlotPlan(Document):
+    """One shard to be: a slot and its rows, ``row_start`` to ``row_stop`` (excluded)."""
+
+    slot: int
+    row_start: int
+    row_stop: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.row_stop - self.row_start
+
+
+class BuildPlan(Document):
+    """What a build will do. Print it before anything runs.
+
+    ``build_id`` is None for a Dask collection that was not computed yet: it follows from the rows.
+    """
+
+    build_id: str | None
+    builder_version: int
+    source: str
+    source_dtype: str
+    n_rows: int
+    metric: str
+    width: Annotated[int, Field(ge=1)]
+    packed: bool
+    id_type: Literal["int64", "string"]
+    n_trees: int
+    seed: int
+    target_recall: float
+    k: int
+    sample_rows: tuple[int, ...]
+    slots: tuple[SlotPlan, ...]
+    estimate: Estimate
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of the largest shard."""
+        return max(slot.rows for slot in self.slots)
+
+    def __str__(self) -> str:
+        estimate = self.estimate
+        lines = [
+            f"source          {self.source} ({self.n_rows:,} rows × {self.width:,}, {self.source_dtype}"
+            f"{', packed bits' if self.packed else ''})",
+            f"metric          {self.metric}",
+            f"shards          {len(self.slots):,} of up to {self.shard_rows:,} rows",
+            f"trees           {self.n_trees} a shard",
+            f"target          recall@{self.k} of {self.target_recall:.2f}, measured on "
+            f"{len(self.sample_rows):,} sampled rows",
+            f"size            about {_size(estimate.total_bytes)} ({_size(estimate.shard_bytes)} a shard)",
+            f"memory          about {_size(estimate.task_memory_bytes)} a shard task, of which "
+            f"{_size(estimate.task_mapped_bytes)} mapped",
+            f"time            about {_duration(estimate.core_seconds)} on one core of 2025",
+            f"build id        {self.build_id or 'known once the rows are read'}",
+        ]
+        return "\n".join(lines)
+
+
+def make_plan(
+    *,
+    source: str,
+    source_dtype: str,
+    n_rows: int,
+    metric: str,
+    width: int,
+    packed: bool,
+    id_type: Literal["int64", "string"],
+    identity: Identity | None,
+    n_trees: int | Literal["auto"] = "auto",
+    shard_rows: int | Literal["auto"] = "auto",
+    target_recall: float = 0.9,
+    seed: int = 0,
+    block_bytes: int,
+) -> BuildPlan:
+    """Plan a build.
+
+    Parameters
+    ----------
+    source, source_dtype : str
+        Name and element type of the input, for people.
+    n_rows, width : int
+        Vectors and their dimensions.
+    metric : str
+    packed : bool
+        Whether the input holds packed bits.
+    id_type : {"int64", "string"}
+    identity : mapping or None
+        What tells this input from another; None if it is not known yet.
+    n_trees, shard_rows : int or "auto"
+    target_recall : float
+        Recall@10 that the search budget is chosen for.
+    seed : int
+    block_bytes : int
+        Bound on the rows that a shard task reads at a time.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range; names it.
+    """
+    node_size(metric, width)  # refuses an unknown metric
+    if n_rows < 1:
+        raise ValueError(f"{source} has no rows: an index needs at least one vector")
+    if not 0 < target_recall <= 1:
+        raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be from 0 to 2**63 - 1, not {seed}")
+    trees = _AUTO_TREES if n_trees == "auto" else _positive("n_trees", n_trees)
+    most = _auto_shard_rows(metric, width) if shard_rows == "auto" else _positive("shard_rows", shard_rows)
+    if most > _MOST_SHARD_ROWS:
+        raise ValueError(
+            f"shard_rows must be at most {_MOST_SHARD_ROWS:,}, not {most:,}: a shard is one Annoy file"
+        )
+    n_slots = -(-n_rows // most)
+    bounds = [n_rows * slot // n_slots for slot in range(n_slots + 1)]
+    slots = tuple(
+        SlotPlan(slot=slot, row_start=bounds[slot], row_stop=bounds[slot + 1]) for slot in range(n_slots)
+    )
+    parameters: dict[str, Any] = {
+        "builder_version": BUILDER_VERSION,
+        "n_rows": n_rows,
+        "metric": metric,
+        "width": width,
+        "packed": packed,
+        "id_type": id_type,
+        "n_trees": trees,
+        "seed": seed,
+        "target_recall": target_recall,
+        "k": _K,
+        "bounds": bounds,
+    }
+    return BuildPlan(
+        build_id=None if identity is None else build_id_of(parameters, identity),
+        builder_version=BUILDER_VERSION,
+        source=source,
+        source_dtype=source_dtype,
+        n_rows=n_rows,
+        metric=metric,
+        width=width,
+        packed=packed,
+        id_type=id_type,
+        n_trees=trees,
+        seed=seed,
+        target_recall=float(target_recall),
+        k=_K,
+        sample_rows=_sample(n_rows, seed),
+        slots=slots,
+        estimate=estimate_shard(
+            metric,
+            width,
+            max(slot.rows for slot in slots),
+            n_rows,
+            trees,
+            len(_sample(n_rows, seed)),
+            block_bytes,
+        ),
+    )
+
+
+def build_id_of(parameters: Mapping[str, Any], identity: Identity) -> str:
+    """The hash that tells this build from any other: parameters, input, builder version."""
+    text = json.dumps({"parameters": parameters, "identity": dict(identity)}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _sample(n_rows: int, seed: int) -> tuple[int, ...]:
+    """Rows drawn without repeats, the same for the same number of rows and seed; ascending."""
+    count = min(n_rows, _SAMPLE_ROWS)
+    rows = np.random.Generator(np.random.PCG64(seed)).choice(n_rows, count, replace=False, shuffle=False)
+    return tuple(sorted(int(row) for row in rows))
+
+
+def _auto_shard_rows(metric: str, width: int) -> int:
+    return min(_MOST_SHARD_ROWS, max(1000, _AUTO_SHARD_BYTES // node_size(metric, width)))
+
+
+def _positive(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f'{name} must be a positive integer or "auto", not {value!r}')
+    return int(value)
+
+
+def _size(n_bytes: int) -> str:
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1000 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

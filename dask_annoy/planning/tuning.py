@@ -1,0 +1,111 @@
+"""Recall from receipts, and the search budget for a target. No data is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dask_annoy.shard import RecallTrace, larger_is_better
+from dask_annoy.storage import RecallCurve, RecallPoint, Tuning
+
+__all__ = ["budget_for", "tune"]
+
+# Recalls whose budgets the curve keeps.
+_LEVELS: Final = (
+    0.1,
+    0.3,
+    0.5,
+    0.6,
+    0.7,
+    0.75,
+    0.8,
+    0.85,
+    0.875,
+    0.9,
+    0.925,
+    0.95,
+    0.96,
+    0.97,
+    0.98,
+    0.99,
+    0.995,
+    1.0,
+)
+
+
+def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float) -> Tuning | None:
+    """Find the search budget for a recall.
+
+    Merging loses nothing, so a true neighbour is in the answer exactly when the search of its own shard meets it. The
+    recall of a budget is then the share of true neighbours whose own budget is not larger.
+
+    Parameters
+    ----------
+    traces : sequence of RecallTrace
+        By slot.
+    metric : str
+    target_recall : float
+
+    Returns
+    -------
+    Tuning or None
+        None if no sampled row has a neighbour: an index of one item.
+    """
+    needed = _budgets_of_neighbours(traces, metric)
+    if needed.size == 0:
+        return None
+    curve = _curve(needed, k=traces[0].k, sample_rows=traces[0].rows)
+    search_k, recall = _budget(needed, target_recall)
+    return Tuning(target_recall=target_recall, search_k=search_k, recall=recall, curves=(curve,))
+
+
+def budget_for(tuning: Tuning | None, k: int, target_recall: float | None) -> int | None:
+    """The search budget for `k` neighbours at a recall; None where nothing was measured.
+
+    The curve is of the k it was measured with. Up to that k it serves as it is; beyond it the budget grows with k.
+    """
+    if tuning is None:
+        return None
+    curve = tuning.curves[0]
+    if target_recall is None or target_recall == tuning.target_recall:
+        search_k = float(tuning.search_k)
+    else:
+        if not 0 < target_recall <= 1:
+            raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
+        recalls = [point.recall for point in curve.points]
+        budgets = np.log([point.search_k for point in curve.points])
+        search_k = float(np.exp(np.interp(target_recall, recalls, budgets)))
+    return int(np.ceil(search_k * max(1.0, k / curve.k)))
+
+
+def _budgets_of_neighbours(traces: Sequence[RecallTrace], metric: str) -> npt.NDArray[np.int64]:
+    """The budget of each true neighbour of each sampled row, over all shards; -1 for one that no search finds."""
+    k = traces[0].k
+    distances = np.concatenate([trace.distance_array() for trace in traces], axis=1)
+    budgets = np.concatenate([trace.budget_array() for trace in traces], axis=1)
+    order = np.argsort(-distances if larger_is_better(metric) else distances, axis=1, kind="stable")[:, :k]
+    nearest = np.take_along_axis(distances, order, axis=1)
+    needed: npt.NDArray[np.int64] = np.take_along_axis(budgets, order, axis=1)[np.isfinite(nearest)]
+    return needed
+
+
+def _budget(needed: npt.NDArray[np.int64], recall: float) -> tuple[int, float]:
+    """The least budget with that recall, and the recall it has; the largest useful one if none reaches it."""
+    found = np.sort(needed[needed >= 0])
+    if found.size == 0:
+        return 1, 0.0
+    rank = min(int(np.ceil(recall * needed.size)), found.size)
+    budget = int(found[max(rank, 1) - 1])
+    return budget, float(np.searchsorted(found, budget, side="right") / needed.size)
+
+
+def _curve(needed: npt.NDArray[np.int64], k: int, sample_rows: int) -> RecallCurve:
+    points: list[RecallPoint] = []
+    for level in _LEVELS:
+        budget, recall = _budget(needed, level)
+        if not points or budget > points[-1].search_k:
+            points.append(RecallPoint(search_k=budget, recall=recall))
+    return RecallCurve(method="forest", k=k, sample_rows=sample_rows, points=tuple(points))

@@ -1,0 +1,33 @@
+"""One shard: built, opened, searched. Native, storage and vectors together; no Dask."""
+
+from __future__ import annotations
+
+from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, write_sample
+from dask_annoy.shard.hits import Hits, larger_is_better, merge_hits, missing_distance
+from dask_annoy.shard.ids import IdTable, IdType, IdWriter, write_ids
+from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, read_receipts, write_receipt
+from dask_annoy.shard.shard import Shard, ShardHandle, open_shard, shard_handles
+
+__all__ = [
+    "Hits",
+    "IdTable",
+    "IdType",
+    "IdWriter",
+    "RecallTrace",
+    "Shard",
+    "ShardHandle",
+    "ShardReceipt",
+    "ShardTask",
+    "build_shard",
+    "forest_seed",
+    "larger_is_better",
+    "merge_hits",
+    "missing_distance",
+    "open_shard",
+    "read_receipts",
+    "read_sample",
+    "shard_handles",
+    "write_ids",
+    "write_receipt",
+    "write_sample",
+]

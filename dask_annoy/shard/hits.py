@@ -1,0 +1,73 @@
+"""Hits: answers of one or more shards to a block of queries, and how they merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dask_annoy._native import merge_rows
+
+__all__ = ["Hits", "larger_is_better", "merge_hits", "missing_distance"]
+
+_SLOT_SHIFT: Final = 32  # item numbers have 31 bits
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The best hits of m queries, nearest first, padded.
+
+    Attributes
+    ----------
+    keys : int64 array of shape (m, k)
+        Slot and item number in one: the order among equal distances. -1 where there is no hit.
+    distances : float32 array of shape (m, k)
+        Infinity (-infinity for dot) where there is no hit.
+    ids : array of shape (m, k)
+        int64 with -1, or objects: str, and None.
+    """
+
+    keys: npt.NDArray[np.int64]
+    distances: npt.NDArray[np.float32]
+    ids: npt.NDArray[Any]
+
+    @staticmethod
+    def keys_of(slot: int, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The keys of a shard's items; -1 stays -1."""
+        return np.where(items >= 0, items + (slot << _SLOT_SHIFT), -1)
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether the metric returns similarities: dot does."""
+    return metric == "dot"
+
+
+def missing_distance(metric: str) -> np.float32:
+    """What stands for the distance of a hit that is not there."""
+    return np.float32(-np.inf if larger_is_better(metric) else np.inf)
+
+
+def merge_hits(hits: Sequence[Hits], k: int, metric: str) -> Hits:
+    """The best `k` of all hits for each query; ties go to the lower slot, then the lower item number."""
+    keys = np.concatenate([part.keys for part in hits], axis=1)
+    distances = np.concatenate([part.distances for part in hits], axis=1)
+    ids = np.concatenate([part.ids for part in hits], axis=1)
+    columns = merge_rows(distances, keys, k, larger_is_better(metric))
+    missing = columns < 0
+    picked = np.where(missing, 0, columns)
+    merged_ids = _picked(ids, picked)
+    merged_ids[missing] = -1 if ids.dtype.kind == "i" else None
+    merged_distances = _picked(distances, picked)
+    merged_distances[missing] = missing_distance(metric)
+    merged_keys = _picked(keys, picked)
+    merged_keys[missing] = -1
+    return Hits(merged_keys, merged_distances, merged_ids)
+
+
+def _picked(values: npt.NDArray[Any], columns: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    if values.shape[1] == 0:  # k = 0
+        return np.empty(columns.shape, values.dtype)
+    return np.take_along_axis(values, columns, axis=1)

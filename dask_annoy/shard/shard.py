@@ -1,0 +1,163 @@
+"""An open shard: its forest and ids mapped once in a process, and searched."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from dask_annoy._native import AnnoyIndex
+from dask_annoy.errors import CorruptIndexError
+from dask_annoy.shard.hits import Hits
+from dask_annoy.shard.ids import IdTable, IdType
+from dask_annoy.storage import FOREST_FILE, IndexFolder, Manifest, ShardEntry, shard_folder, shared_cache
+
+__all__ = ["Shard", "ShardHandle", "open_shard", "shard_handles"]
+
+#: Shards that a process keeps mapped; the local cache bounds their bytes on disk.
+_MOST_OPEN: Final = 1024
+
+
+@dataclass(frozen=True)
+class ShardHandle:
+    """A small picklable description of a shard, from which any process can open it."""
+
+    folder: IndexFolder
+    entry: ShardEntry
+    metric: str
+    width: int
+    id_type: IdType
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the shard's files."""
+        return sum(file.bytes for file in self.entry.files)
+
+    def __sizeof__(self) -> int:
+        # Dask must not take a handle for the files it describes.
+        return 1024
+
+
+def shard_handles(folder: IndexFolder, manifest: Manifest) -> tuple[ShardHandle, ...]:
+    """The shards of a version, by slot."""
+    return tuple(
+        ShardHandle(folder, entry, manifest.metric, manifest.width, manifest.id_type)
+        for entry in manifest.shards
+    )
+
+
+class Shard:
+    """A shard that is mapped and checked. Made by `open_shard`; closes itself when nobody holds it any more."""
+
+    def __init__(self, handle: ShardHandle) -> None:
+        self.handle = handle
+        entry = handle.entry
+        # Held as long as the files are mapped: leased files are never evicted.
+        self._lease = shared_cache().lease(handle.folder, shard_folder(entry.uuid), entry.files)
+        self._forest = AnnoyIndex(handle.width, handle.metric)
+        try:
+            self._forest.load(str(self._lease.path(FOREST_FILE)))
+            if self._forest.get_n_items() != entry.items:
+                raise CorruptIndexError(
+                    f"{self._where(FOREST_FILE)} holds {self._forest.get_n_items()} items, but its manifest says "
+                    f"{entry.items}"
+                )
+            paths = {file.name: self._lease.path(file.name) for file in entry.files}
+            try:
+                self._ids = IdTable.open(paths, handle.id_type, entry.items)
+            except KeyError as error:
+                raise CorruptIndexError(
+                    f"the manifest names no {error.args[0]} for the shard of slot {entry.slot}"
+                ) from None
+        except BaseException:
+            self._forest.unload()
+            self._lease.release()
+            raise
+
+    def search(self, queries: npt.NDArray[Any], k: int, search_k: int, *, n_jobs: int = -1) -> Hits:
+        """The `k` nearest items to each query.
+
+        Parameters
+        ----------
+        queries : array of shape (m, width)
+            float32; for hamming packed bits, uint8 of shape (m, ceil(width / 8)).
+        k : int
+        search_k : int
+            Search budget.
+        n_jobs : int
+            Threads.
+        """
+        items, distances = self._forest.get_nns_by_vectors(
+            queries,
+            k,
+            search_k,
+            include_distances=True,
+            n_jobs=n_jobs,
+            packed=self.handle.metric == "hamming",
+        )
+        return Hits(Hits.keys_of(self.handle.entry.slot, items), distances, self._ids.take(items))
+
+    def _where(self, name: str) -> str:
+        return self.handle.folder.where(f"{shard_folder(self.handle.entry.uuid)}/{name}")
+
+
+class _OpenShards:
+    """The shards this process has mapped, least recently used first out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shards: OrderedDict[ShardHandle, Shard] = OrderedDict()
+        self._opening: dict[ShardHandle, threading.Lock] = {}
+
+    def get(self, handle: ShardHandle) -> Shard:
+        with self._lock:
+            shard = self._shards.get(handle)
+            if shard is not None:
+                self._shards.move_to_end(handle)
+                return shard
+            opening = self._opening.setdefault(handle, threading.Lock())
+        with opening:  # one thread opens, the others wait for it
+            with self._lock:
+                shard = self._shards.get(handle)
+            if shard is None:
+                self._make_room(handle)
+                shard = Shard(handle)
+                with self._lock:
+                    self._shards[handle] = shard
+                    self._opening.pop(handle, None)
+        return shard
+
+    def _make_room(self, handle: ShardHandle) -> None:
+        """Let go of shards that the local cache would need to evict: it never evicts what is mapped."""
+        bound = shared_cache().max_bytes
+        with self._lock:
+            used = sum(shard.bytes for shard in self._shards if not shard.folder.is_local)
+            while self._shards and (len(self._shards) >= _MOST_OPEN or used + handle.bytes > bound):
+                oldest, _ = self._shards.popitem(last=False)
+                used -= 0 if oldest.folder.is_local else oldest.bytes
+
+
+_open_shards = _OpenShards()
+
+
+def _after_fork() -> None:
+    global _open_shards
+    _open_shards = _OpenShards()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def open_shard(handle: ShardHandle) -> Shard:
+    """The open shard of a handle: mapped once in a process and kept while there is room.
+
+    Raises
+    ------
+    CorruptIndexError
+        If a file does not have the size, checksum or structure that the manifest promises.
+    """
+    return _open_shards.get(handle)
