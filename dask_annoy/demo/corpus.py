@@ -264,9 +264,7 @@ def _public_modules(
         announce(name)
         try:
             module = importlib.import_module(name)
-            below = sorted(
-                f"{name}.{found.name}" for found in pkgutil.iter_modules(getattr(module, "__path__", ()))
-            )
+            below = sorted(f"{name}.{found.name}" for found in pkgutil.iter_modules(getattr(module, "__path__", ())))
         except KeyboardInterrupt:
             raise
         except BaseException:  # whatever an import may raise, SystemExit included
@@ -275,9 +273,7 @@ def _public_modules(
         yield name, module
 
 
-def _documented_objects(
-    modules: Sequence[tuple[str, ModuleType]], announce: Callable[[str], None]
-) -> dict[str, str]:
+def _documented_objects(modules: Sequence[tuple[str, ModuleType]], announce: Callable[[str], None]) -> dict[str, str]:
     """Map the best public name of each module, class, function and method to its docstring."""
     best: dict[int, tuple[tuple[bool, bool, int, str], str, object]] = {}
 
@@ -462,9 +458,7 @@ def _plain(text: str) -> str:
     """Return `text` on one line without reStructuredText mark-up."""
     text = _ROLE.sub(r"\1", text)
     text = _PARAMETER_FIELD.sub(r" \1:", text)
-    text = re.sub(
-        r"\[\d+\]_|\*\*|``?|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)|::(?=\s|$)", " ", text.replace("::", ":")
-    )
+    text = re.sub(r"\[\d+\]_|\*\*|``?|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)|::(?=\s|$)", " ", text.replace("::", ":"))
     text = re.sub(r"\s+([.,;:)])", r"\1", text)
     return " ".join(text.split())
 

@@ -140,14 +140,10 @@ def make_plan(
     trees = _AUTO_TREES if n_trees == "auto" else _positive("n_trees", n_trees)
     most = _auto_shard_rows(metric, width) if shard_rows == "auto" else _positive("shard_rows", shard_rows)
     if most > _MOST_SHARD_ROWS:
-        raise ValueError(
-            f"shard_rows must be at most {_MOST_SHARD_ROWS:,}, not {most:,}: a shard is one Annoy file"
-        )
+        raise ValueError(f"shard_rows must be at most {_MOST_SHARD_ROWS:,}, not {most:,}: a shard is one Annoy file")
     n_slots = -(-n_rows // most)
     bounds = [n_rows * slot // n_slots for slot in range(n_slots + 1)]
-    slots = tuple(
-        SlotPlan(slot=slot, row_start=bounds[slot], row_stop=bounds[slot + 1]) for slot in range(n_slots)
-    )
+    slots = tuple(SlotPlan(slot=slot, row_start=bounds[slot], row_stop=bounds[slot + 1]) for slot in range(n_slots))
     parameters: dict[str, Any] = {
         "builder_version": BUILDER_VERSION,
         "n_rows": n_rows,

@@ -115,9 +115,7 @@ class IdWriter:
             with IdTable.open(self._directory, self._id_type, self._count) as table:
                 repeated = table.first_duplicate(scratch=self._directory)
             if repeated is not None:
-                raise InvalidIdsError(
-                    f"the id {repeated!r} is given to more than one vector: ids must be unique"
-                )
+                raise InvalidIdsError(f"the id {repeated!r} is given to more than one vector: ids must be unique")
         except BaseException:
             self._remove()
             raise
@@ -164,9 +162,7 @@ class IdTable:
         CorruptIndexError
             If a file is not what the shard needs; names the file and the reason.
         """
-        paths = {
-            name: source / name if isinstance(source, Path) else source[name] for name in id_files(id_type)
-        }
+        paths = {name: source / name if isinstance(source, Path) else source[name] for name in id_files(id_type)}
         columns: dict[str, _Column] = {}
         try:
             if id_type == "int64":
@@ -262,9 +258,7 @@ class IdTable:
         first = int(offsets[0])
         utf8 = self._columns[UTF8_FILE].read(first, int(offsets[-1]) - first).tobytes()
         bounds = (offsets - first).tolist()
-        digests = b"".join(
-            hashlib.blake2b(utf8[low:high], digest_size=8).digest() for low, high in pairwise(bounds)
-        )
+        digests = b"".join(hashlib.blake2b(utf8[low:high], digest_size=8).digest() for low, high in pairwise(bounds))
         return np.frombuffer(digests, _INT64)
 
     def _strings(self, items: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
@@ -294,14 +288,10 @@ class _Column:
             size = file.seek(0, 2)
             expected = _HEADER_BYTES + n * dtype.itemsize
             if size != expected:
-                raise CorruptIndexError(
-                    f"{path} has {size} bytes: {n} values of type {dtype.str} take {expected}"
-                )
+                raise CorruptIndexError(f"{path} has {size} bytes: {n} values of type {dtype.str} take {expected}")
             file.seek(0)
             if file.read(_HEADER_BYTES) != _header(dtype, n):
-                raise CorruptIndexError(
-                    f"{path} does not start with the header of {n} values of type {dtype.str}"
-                )
+                raise CorruptIndexError(f"{path} does not start with the header of {n} values of type {dtype.str}")
             if n:
                 self._map = mmap.mmap(file.fileno(), expected, access=mmap.ACCESS_READ)
                 self._array = np.frombuffer(self._map, dtype, n, _HEADER_BYTES)
@@ -360,17 +350,13 @@ def _repeated(values: _Column) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def _part_of(values: npt.NDArray[np.int64], parts: int) -> npt.NDArray[np.uint64]:
-    mixed = values.view(np.uint64) * np.uint64(
-        0x9E3779B97F4A7C15
-    )  # Fibonacci hashing: consecutive ids spread
+    mixed = values.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: consecutive ids spread
     return (mixed >> np.uint64(32)) % np.uint64(parts)
 
 
 def _as_int64(block: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     if block.dtype.kind not in "iu":
-        raise InvalidIdsError(
-            f"ids of type {block.dtype} were given to an index with int64 ids: expected integers"
-        )
+        raise InvalidIdsError(f"ids of type {block.dtype} were given to an index with int64 ids: expected integers")
     if block.dtype.kind == "u" and block.size and int(block.max()) > 2**63 - 1:
         raise InvalidIdsError(f"the id {int(block.max())} does not fit int64")
     return block.astype(_INT64, copy=False)
@@ -378,21 +364,17 @@ def _as_int64(block: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def _as_utf8(block: npt.NDArray[Any], start: int) -> list[bytes]:
     if block.dtype.kind not in "OUT":
-        raise InvalidIdsError(
-            f"ids of type {block.dtype} were given to an index with string ids: expected strings"
-        )
+        raise InvalidIdsError(f"ids of type {block.dtype} were given to an index with string ids: expected strings")
     encoded = []
     for place, string in enumerate(block.tolist()):
         if not isinstance(string, str):
             raise InvalidIdsError(
-                f"the id at place {start + place} of the shard is of type {type(string).__name__}: expected "
-                "a string"
+                f"the id at place {start + place} of the shard is of type {type(string).__name__}: expected a string"
             )
         try:
             encoded.append(string.encode())
         except UnicodeEncodeError as error:
             raise InvalidIdsError(
-                f"the id {string!r} at place {start + place} of the shard is not valid Unicode: "
-                f"{error.reason}"
+                f"the id {string!r} at place {start + place} of the shard is not valid Unicode: {error.reason}"
             ) from None
     return encoded

@@ -89,11 +89,7 @@ def read_receipts(folder: IndexFolder, build_id: str) -> dict[int, ShardReceipt]
             receipt = ShardReceipt.model_validate_json(folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES))
         except (ValidationError, CorruptIndexError, FileNotFoundError):
             continue
-        if (
-            receipt.build_id == build_id
-            and receipt.entry.slot == slot
-            and _is_complete(folder, receipt.entry)
-        ):
+        if receipt.build_id == build_id and receipt.entry.slot == slot and _is_complete(folder, receipt.entry):
             found[slot] = receipt
     return found
 

@@ -45,8 +45,7 @@ class ShardHandle:
 def shard_handles(folder: IndexFolder, manifest: Manifest) -> tuple[ShardHandle, ...]:
     """The shards of a version, by slot."""
     return tuple(
-        ShardHandle(folder, entry, manifest.metric, manifest.width, manifest.id_type)
-        for entry in manifest.shards
+        ShardHandle(folder, entry, manifest.metric, manifest.width, manifest.id_type) for entry in manifest.shards
     )
 
 

@@ -48,9 +48,7 @@ class Lease:
     Files that are mapped stay readable after that too, as the kernel keeps an open file.
     """
 
-    def __init__(
-        self, paths: dict[str, Path], release: Callable[[], None], collected: Callable[[], None]
-    ) -> None:
+    def __init__(self, paths: dict[str, Path], release: Callable[[], None], collected: Callable[[], None]) -> None:
         self._paths = paths
         self._release = release
         self._finalizer = weakref.finalize(self, collected)

@@ -19,9 +19,7 @@ def sha256_of(path: Path) -> str:
 
 def file_entry(path: Path, name: str | None = None) -> FileEntry:
     """Describe a local file for a manifest or receipt, under its own name or `name`."""
-    return FileEntry(
-        name=path.name if name is None else name, bytes=path.stat().st_size, sha256=sha256_of(path)
-    )
+    return FileEntry(name=path.name if name is None else name, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def check_size(size: int, entry: FileEntry, *, where: str) -> None:

@@ -143,9 +143,7 @@ class IndexFolder:
         """
         size = self.size(name)
         if max_bytes is not None and size > max_bytes:
-            raise CorruptIndexError(
-                f"{self.where(name)} has {size} bytes, more than the {max_bytes} expected at most"
-            )
+            raise CorruptIndexError(f"{self.where(name)} has {size} bytes, more than the {max_bytes} expected at most")
         if self.is_local:
             with self.local_path(name).open("rb") as file:
                 return file.read(size)

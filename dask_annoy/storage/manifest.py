@@ -146,9 +146,7 @@ class Manifest(Document):
             if shard.slot != slot:
                 raise ValueError(f"the shard at place {slot} has the slot {shard.slot}")
             if shard.row_start != row:
-                raise ValueError(
-                    f"slot {slot} starts at row {shard.row_start}, but the rows before it end at {row}"
-                )
+                raise ValueError(f"slot {slot} starts at row {shard.row_start}, but the rows before it end at {row}")
             row = shard.row_stop
         if len({shard.uuid for shard in self.shards}) != len(self.shards):
             raise ValueError("two shards have the same uuid")
@@ -188,9 +186,7 @@ class Manifest(Document):
             If it is damaged, cut or forged; names the file and the first problem.
         """
         if len(payload) > MAX_MANIFEST_BYTES:
-            raise CorruptIndexError(
-                f"{where} has {len(payload)} bytes: a manifest has at most {MAX_MANIFEST_BYTES}"
-            )
+            raise CorruptIndexError(f"{where} has {len(payload)} bytes: a manifest has at most {MAX_MANIFEST_BYTES}")
         try:
             found = _Header.model_validate_json(payload).format_version
             if type(found) is int and found > FORMAT_VERSION:

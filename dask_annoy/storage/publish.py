@@ -17,9 +17,7 @@ __all__ = ["put_if_absent"]
 _ATTEMPTS: Final = 7
 #: Seconds; doubled each time, so the last pauses outlast the one write a second and name that GCS allows.
 _FIRST_PAUSE: Final = 0.1
-_TRANSIENT_ERRNO: Final = frozenset(
-    {errno.EBUSY, errno.EAGAIN, errno.EINTR, getattr(errno, "EREMOTEIO", errno.EIO)}
-)
+_TRANSIENT_ERRNO: Final = frozenset({errno.EBUSY, errno.EAGAIN, errno.EINTR, getattr(errno, "EREMOTEIO", errno.EIO)})
 _TRANSIENT_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 _proven: set[IndexFolder] = set()
@@ -127,9 +125,7 @@ def _status(error: BaseException) -> int | None:
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
-        status = next(
-            (getattr(error, key) for key in ("status_code", "status", "code") if hasattr(error, key)), None
-        )
+        status = next((getattr(error, key) for key in ("status_code", "status", "code") if hasattr(error, key)), None)
     try:
         return int(status) if status is not None else None
     except (TypeError, ValueError):

@@ -36,9 +36,7 @@ def read_manifest(folder: IndexFolder, version: int | None = None) -> Manifest:
     if version is None:
         version = latest_version(folder)
         if version is None:
-            raise IndexNotFoundError(
-                f"there is no index at {folder}: no version is published under {VERSIONS}/"
-            )
+            raise IndexNotFoundError(f"there is no index at {folder}: no version is published under {VERSIONS}/")
     name = version_name(version)
     try:
         payload = folder.read_bytes(name, max_bytes=MAX_MANIFEST_BYTES)

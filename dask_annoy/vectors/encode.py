@@ -66,14 +66,8 @@ def encode_rows(
         raise InvalidVectorsError(f"{source}: packed bits are for the metric 'hamming', not for {metric!r}")
     columns = -(-width // 8) if packed else width
     if rows.shape[1] != columns:
-        what = (
-            f"{columns:,} bytes of packed bits a row for a width of {width:,}"
-            if packed
-            else f"{width:,} columns"
-        )
-        raise InvalidVectorsError(
-            f"{source}: expected {what}, found {rows.shape[1]:,} columns in row {first_row:,}"
-        )
+        what = f"{columns:,} bytes of packed bits a row for a width of {width:,}" if packed else f"{width:,} columns"
+        raise InvalidVectorsError(f"{source}: expected {what}, found {rows.shape[1]:,} columns in row {first_row:,}")
     if packed:
         return _packed_bits(rows, source, first_row, width)
     if metric == "hamming":
@@ -89,9 +83,7 @@ def _floats(rows: Rows, source: str, first_row: int) -> npt.NDArray[np.float32]:
         row, column = _first(~np.isfinite(part) for part in _parts(out))
         value = rows[row, column]
         reason = "does not fit float32" if np.isfinite(value) else "has no distance to anything"
-        raise InvalidVectorsError(
-            f"{source}: row {first_row + row:,}, column {column:,} is {value}, which {reason}"
-        )
+        raise InvalidVectorsError(f"{source}: row {first_row + row:,}, column {column:,} is {value}, which {reason}")
     return out
 
 

@@ -59,18 +59,14 @@ class BinSource(RowSource):
     `blocks` and `take` read only the bytes of the rows asked for (see `FlatRows`).
     """
 
-    def __init__(
-        self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
         url = os.fspath(url)
         file = StoredFile.look(url, storage_options)
         suffix = bin_suffix(url) or bin_suffix(file.name)
         if suffix is None:
             raise InvalidVectorsError(f"{file.name}: the suffix must be one of {', '.join(BIN_DTYPES)}")
         if file.size < _HEADER:
-            raise InvalidVectorsError(
-                f"{file.name} is cut: it has {file.size} bytes, its header alone needs {_HEADER}"
-            )
+            raise InvalidVectorsError(f"{file.name} is cut: it has {file.size} bytes, its header alone needs {_HEADER}")
         with file.open() as reader:
             n_rows, width = np.frombuffer(reader.read(0, _HEADER), "<u4").tolist()
         self._table = FlatRows(file, _HEADER, n_rows, width, BIN_DTYPES[suffix])

@@ -32,9 +32,7 @@ class NpyIds(IdSource):
         If the file is no such file, or its size is wrong.
     """
 
-    def __init__(
-        self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
         file = StoredFile.look(os.fspath(url), storage_options, error=InvalidIdsError)
         header = read_npy_header(file)
         if header.dtype.kind not in "iuU" or len(header.shape) != 1 or not header.dtype.itemsize:
@@ -93,12 +91,11 @@ class ParquetIds(IdSource):
         self.column = column
         self.name = f"{self._files.name}, column {column!r}"
         self.n_rows = self._files.n_rows
-        kinds = [_column_type(self._files.schema(part), column, part) for part in self._files.parts]
+        pairs = zip(self._files.parts, self._files.schemas(), strict=True)
+        kinds = [_column_type(schema, column, part) for part, schema in pairs]
         for kind, part in zip(kinds, self._files.parts, strict=True):
             if kind != kinds[0]:
-                raise InvalidIdsError(
-                    f"{part.file.name}: column {column!r} holds {kind}, other files hold {kinds[0]}"
-                )
+                raise InvalidIdsError(f"{part.file.name}: column {column!r} holds {kind}, other files hold {kinds[0]}")
         self.id_type = kinds[0]
 
     def identity(self) -> dict[str, str | int]:
@@ -133,9 +130,7 @@ class ParquetIds(IdSource):
 
 def _column_type(schema: Any, column: str, part: Part) -> IdType:
     if column not in schema.names:
-        raise InvalidIdsError(
-            f"{part.file.name} has no column {column!r}; its columns are {', '.join(schema.names)}"
-        )
+        raise InvalidIdsError(f"{part.file.name} has no column {column!r}; its columns are {', '.join(schema.names)}")
     types = require_pyarrow().types
     kind = schema.field(column).type
     value = kind.value_type if types.is_dictionary(kind) else kind
@@ -143,6 +138,4 @@ def _column_type(schema: Any, column: str, part: Part) -> IdType:
         return "int64"
     if types.is_string(value) or types.is_large_string(value) or types.is_string_view(value):
         return "string"
-    raise InvalidIdsError(
-        f"{part.file.name}: column {column!r} holds {kind}; ids must be integers or strings"
-    )
+    raise InvalidIdsError(f"{part.file.name}: column {column!r} holds {kind}; ids must be integers or strings")

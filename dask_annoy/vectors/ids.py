@@ -254,7 +254,7 @@ def _id_type(array: Ids, name: str) -> IdType:
     if kind != "O":
         raise InvalidIdsError(
             f"{name}: ids must be integers or strings, these are {array.dtype}"
-            + (f"; row 0 is {array[0]!r}" if len(array) else "")
+            + (f"; row 0 is {array[0]}" if len(array) else "")
         )
     if not len(array):
         return "int64"

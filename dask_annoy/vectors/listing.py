@@ -53,7 +53,8 @@ def list_files(
     """
     before, part, after = _split_chain(url)
     found = _MAGIC.search(part) if has_pattern(url) else None
-    base = part[: part.rfind("/", 0, found.start()) + 1].rstrip("/") if found else part.rstrip("/")
+    base = part[: part.rfind("/", 0, found.start()) + 1] if found else part
+    base = base if base.endswith("://") else base.rstrip("/")
     filesystem, path = open_filesystem(url, storage_options, error=error)
     if found:
         _, root = open_filesystem(before + (base or ".") + after, storage_options, error=error)

@@ -45,9 +45,7 @@ class NpySource(RowSource):
     from a file in Fortran order reads all between its first and its last row.
     """
 
-    def __init__(
-        self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
         file = StoredFile.look(os.fspath(url), storage_options)
         header = read_npy_header(file)
         check_dtype(header.dtype, file.name)
@@ -90,9 +88,7 @@ def read_npy_header(file: StoredFile) -> NpyHeader:
     with file.open() as reader:
         start = reader.read(0, min(file.size, 4096))
         if start[:6] != _MAGIC or len(start) < 12:
-            raise file.error(
-                f"{file.name} is no .npy file: it starts with {start[:6]!r}, not with {_MAGIC!r}"
-            )
+            raise file.error(f"{file.name} is no .npy file: it starts with {start[:6]!r}, not with {_MAGIC!r}")
         version = (start[6], start[7])
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise file.error(f"{file.name} has the .npy format version {version}, known are 1.0, 2.0 and 3.0")
@@ -101,8 +97,7 @@ def read_npy_header(file: StoredFile) -> NpyHeader:
         offset = 8 + length_bytes + length
         if length > _HEADER_LIMIT or offset > file.size:
             raise file.error(
-                f"{file.name} is damaged: its header should end at byte {offset:,}, the file has "
-                f"{file.size:,} bytes"
+                f"{file.name} is damaged: its header should end at byte {offset:,}, the file has {file.size:,} bytes"
             )
         text = start[8:offset] if offset <= len(start) else reader.read(8, offset)
     # Version 3 differs from 2 in the encoding of field names, and tables with fields are no vectors.
@@ -121,8 +116,7 @@ def read_npy_header(file: StoredFile) -> NpyHeader:
     if file.size != expected:
         state = "cut" if file.size < expected else "too long"
         raise file.error(
-            f"{file.name} is {state}: shape {shape} of {dtype} needs {expected:,} bytes, the file "
-            f"has {file.size:,}"
+            f"{file.name} is {state}: shape {shape} of {dtype} needs {expected:,} bytes, the file has {file.size:,}"
         )
     return NpyHeader(shape, bool(fortran_order), dtype, offset)
 

@@ -70,27 +70,24 @@ def open_source(
             "a Dask collection has no rows yet: pass it to build_index, which knows how to compute it"
         )
     if type(vectors).__module__.partition(".")[0] == "zarr":
-        raise InvalidVectorsError(
-            "an open Zarr array would be read into memory: pass the URL of its folder instead"
-        )
+        raise InvalidVectorsError("an open Zarr array would be read into memory: pass the URL of its folder instead")
     return ArraySource(vectors, name=_array_name(vectors))
 
 
 def _open_url(url: str, column: str | None, options: Mapping[str, Any] | None) -> RowSource:
-    if is_parquet_name(url) or (column is not None and has_pattern(url)):
+    name = public_url(url)  # a signed URL ends with its signature, not with a suffix
+    if is_parquet_name(name) or (column is not None and has_pattern(url)):
         return ParquetSource(url, column, storage_options=options)
-    if _ZARR.search(url):
-        source: type[ZarrSource | NpySource | BinSource] = ZarrSource
-    elif _NPY.search(url):
-        source = NpySource
-    elif bin_suffix(url):
+    if _NPY.search(name):
+        source: type[ZarrSource | NpySource | BinSource] = NpySource
+    elif bin_suffix(name):
         source = BinSource
+    elif _ZARR.search(name):
+        source = ZarrSource
     else:
         return _open_folder(url, column, options)
     if column is not None:
-        raise InvalidVectorsError(
-            f"column={column!r} is for Parquet files, but the vectors are in {public_url(url)}"
-        )
+        raise InvalidVectorsError(f"column={column!r} is for Parquet files, but the vectors are in {public_url(url)}")
     if source is not ZarrSource and has_pattern(url):
         files = list_files(url, options, wanted=bool)
         if not files:
@@ -103,14 +100,11 @@ def _open_folder(url: str, column: str | None, options: Mapping[str, Any] | None
     """Open a URL whose suffix says nothing, if it is a folder whose content does."""
     if not has_pattern(url) and is_folder(url, options):
         filesystem, path = open_filesystem(url, options)
-        if column is None and any(
-            filesystem.exists(f"{path.rstrip('/')}/{name}") for name in ("zarr.json", ".zarray")
-        ):
+        if column is None and any(filesystem.exists(f"{path.rstrip('/')}/{name}") for name in ("zarr.json", ".zarray")):
             return ZarrSource(url, storage_options=options)
         return ParquetSource(url, column, storage_options=options)
     raise InvalidVectorsError(
-        f"{public_url(url)}: the suffix does not say what this is. Known are {_KNOWN}, and folders "
-        f"of Parquet files"
+        f"{public_url(url)}: the suffix does not say what this is. Known are {_KNOWN}, and folders of Parquet files"
     )
 
 
@@ -142,8 +136,7 @@ def open_ids(
     source = _open_ids(ids, vectors, storage_options)
     if source.n_rows != vectors.n_rows:
         raise InvalidIdsError(
-            f"{source.name}: {source.n_rows:,} ids were given for the {vectors.n_rows:,} vectors of "
-            f"{vectors.name}"
+            f"{source.name}: {source.n_rows:,} ids were given for the {vectors.n_rows:,} vectors of {vectors.name}"
         )
     return source
 
@@ -154,7 +147,7 @@ def _open_ids(ids: Any, vectors: RowSource, options: Mapping[str, Any] | None) -
     if isinstance(ids, IdSource):
         return ids
     if isinstance(ids, str) and (tables := _parquet_parts(vectors)):
-        has_it = [ids in table.files.schema(table.files.parts[0]).names for table in tables]
+        has_it = [ids in table.files.column_names() for table in tables]
         if all(has_it) or not _NPY.search(ids):
             parts = tuple(ParquetIds(table.files, ids) for table in tables)
             return parts[0] if len(parts) == 1 else ConcatIds(parts)
@@ -164,9 +157,7 @@ def _open_ids(ids: Any, vectors: RowSource, options: Mapping[str, Any] | None) -
             raise InvalidIdsError(f"{public_url(url)}: ids in a file of their own must be in a .npy file")
         return NpyIds(url, storage_options=options)
     if hasattr(ids, "__dask_graph__"):
-        raise InvalidIdsError(
-            "a Dask collection has no ids yet: pass it to build_index, which knows how to compute it"
-        )
+        raise InvalidIdsError("a Dask collection has no ids yet: pass it to build_index, which knows how to compute it")
     if np.ndim(ids) == 0 and not hasattr(ids, "__iter__"):
         raise InvalidIdsError(f"ids: expected one id a row, found {ids!r}")
     return ArrayIds(ids)

@@ -59,11 +59,11 @@ class ParquetSource(RowSource):
         self.files = ParquetFiles(url, storage_options)
         self.name = self.files.name
         self.n_rows = self.files.n_rows
-        schema = self.files.schema(self.files.parts[0])
-        self.column = _choose_column(schema, column, self.name)
-        self.dtype, width = _list_type(schema, self.column, self.files.parts[0])
-        for part in self.files.parts[1:]:
-            other, other_width = _list_type(self.files.schema(part), self.column, part)
+        schemas = self.files.schemas()
+        self.column = _choose_column(schemas[0], column, self.name)
+        self.dtype, width = _list_type(schemas[0], self.column, self.files.parts[0])
+        for part, schema in zip(self.files.parts[1:], schemas[1:], strict=True):
+            other, other_width = _list_type(schema, self.column, part)
             if other != self.dtype or (width and other_width and width != other_width):
                 raise InvalidVectorsError(
                     f"{part.file.name}: column {self.column!r} holds lists of "
@@ -71,9 +71,7 @@ class ParquetSource(RowSource):
                     f"in {self.files.parts[0].file.name} lists of {width or 'any number of'} {self.dtype}"
                 )
             width = width or other_width
-        _, self.width = check_shape(
-            (self.n_rows, width if width is not None else self._first_length()), self.name
-        )
+        _, self.width = check_shape((self.n_rows, width if width is not None else self._first_length()), self.name)
 
     def identity(self) -> dict[str, str | int]:
         """Return URL, number, total size and a digest of the versions of the files, and the column."""
@@ -122,8 +120,7 @@ class ParquetSource(RowSource):
                     )
                 return len(array[0])
         raise InvalidVectorsError(
-            f"{self.name}: column {self.column!r} has no rows, and its type does not say how long "
-            f"its lists are"
+            f"{self.name}: column {self.column!r} has no rows, and its type does not say how long its lists are"
         )
 
     def _rows(self, array: Any, first: int, part: Part) -> Rows:
@@ -150,9 +147,7 @@ class ParquetSource(RowSource):
             bad.append((int(np.searchsorted(offsets, position, "right")) - 1, "holds a null"))
         if bad:
             row, reason = min(bad, key=lambda found: found[0])
-            raise InvalidVectorsError(
-                f"{part.file.name}: row {first + row:,} of column {self.column!r} {reason}"
-            )
+            raise InvalidVectorsError(f"{part.file.name}: row {first + row:,} of column {self.column!r} {reason}")
         table: Rows = values.to_numpy(zero_copy_only=False).reshape(m, self.width)
         return table
 
@@ -160,21 +155,16 @@ class ParquetSource(RowSource):
 def _choose_column(schema: Any, column: str | None, name: str) -> str:
     if column is not None:
         if column not in schema.names:
-            raise InvalidVectorsError(
-                f"{name} has no column {column!r}; its columns are {', '.join(schema.names)}"
-            )
+            raise InvalidVectorsError(f"{name} has no column {column!r}; its columns are {', '.join(schema.names)}")
         return column
     candidates = [field.name for field in schema if _is_list_of_numbers(field.type)]
     if len(candidates) == 1:
         return str(candidates[0])
     if candidates:
         raise InvalidVectorsError(
-            f"{name}: say which column holds the vectors (column=…); {', '.join(candidates)} hold "
-            f"lists of numbers"
+            f"{name}: say which column holds the vectors (column=…); {', '.join(candidates)} hold lists of numbers"
         )
-    raise InvalidVectorsError(
-        f"{name}: no column holds lists of numbers; its columns are {', '.join(schema.names)}"
-    )
+    raise InvalidVectorsError(f"{name}: no column holds lists of numbers; its columns are {', '.join(schema.names)}")
 
 
 def _is_list(kind: Any) -> bool:
@@ -193,9 +183,7 @@ def _is_list_of_numbers(kind: Any) -> bool:
 def _list_type(schema: Any, column: str, part: Part) -> tuple[np.dtype[Any], int | None]:
     """Return the element type of the column, and its width if the type says it."""
     if column not in schema.names:
-        raise InvalidVectorsError(
-            f"{part.file.name} has no column {column!r}, but the files before it have one"
-        )
+        raise InvalidVectorsError(f"{part.file.name} has no column {column!r}, but the files before it have one")
     kind = schema.field(column).type
     if not _is_list_of_numbers(kind):
         raise InvalidVectorsError(f"{part.file.name}: column {column!r} holds {kind}, not lists of numbers")

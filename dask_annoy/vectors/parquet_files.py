@@ -77,9 +77,7 @@ class ParquetFiles:
     ) -> None:
         require_pyarrow()
         given = [urls] if isinstance(urls, (str, os.PathLike)) else list(urls)
-        self.name = ", ".join(public_url(os.fspath(url)) for url in given[:2]) + (
-            " …" if len(given) > 2 else ""
-        )
+        self.name = ", ".join(public_url(os.fspath(url)) for url in given[:2]) + (" …" if len(given) > 2 else "")
         self.error = error
         found = [file for url in given for file in _expand(os.fspath(url), storage_options, error)]
         if not found:
@@ -111,10 +109,14 @@ class ParquetFiles:
             "version": digest_of_identities(identities),
         }
 
-    def schema(self, part: Part) -> Any:
-        """Read the `pyarrow.Schema` of one file."""
-        with _opened(part.file, _MIN_BUFFER) as parquet:
-            return parquet.schema_arrow
+    def schemas(self) -> list[Any]:
+        """Read the `pyarrow.Schema` of each file."""
+        with ThreadPoolExecutor(min(_LOOKERS, len(self.parts))) as pool:
+            return list(pool.map(lambda part: _schema(part.file), self.parts))
+
+    def column_names(self) -> list[str]:
+        """Read the names of the columns of the first file."""
+        return list(_schema(self.parts[0].file).names)
 
     def column_of(
         self, part: Part, column: str, start: int, stop: int, *, batch_rows: int, buffer: int
@@ -139,9 +141,7 @@ class ParquetFiles:
         """
         with _opened(part.file, min(max(buffer, _MIN_BUFFER), _MAX_BUFFER)) as parquet:
             groups, first = _groups_between(parquet.metadata, start, stop)
-            for batch in parquet.iter_batches(
-                batch_rows, row_groups=groups, columns=[column], use_threads=False
-            ):
+            for batch in parquet.iter_batches(batch_rows, row_groups=groups, columns=[column], use_threads=False):
                 low, high = max(start - first, 0), min(stop - first, batch.num_rows)
                 first += batch.num_rows
                 if low < high:
@@ -174,6 +174,11 @@ def _look(url: str, options: Mapping[str, Any] | None, error: type[DaskAnnoyErro
         return file, int(parquet.metadata.num_rows)
 
 
+def _schema(file: StoredFile) -> Any:
+    with _opened(file, _MIN_BUFFER) as parquet:
+        return parquet.schema_arrow
+
+
 def _groups_between(metadata: Any, start: int, stop: int) -> tuple[list[int], int]:
     """Return the row groups that hold the rows, and the number of the first row of the first of them."""
     groups: list[int] = []
@@ -198,15 +203,16 @@ def _opened(file: StoredFile, buffer: int) -> Iterator[Any]:
             # With a buffer size pyarrow streams a column; without, it reads all of a row group's column
             # at once.
             parquet = pyarrow.parquet.ParquetFile(
-                _local_path(file) or SeekableFile(reader), buffer_size=buffer, pre_buffer=False
+                _local_path(file) or SeekableFile(reader),
+                buffer_size=buffer,
+                pre_buffer=False,
+                page_checksum_verification=True,
             )
             stack.callback(parquet.close, force=True)
             yield parquet
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as reason:
             # pyarrow raises bare OSErrors for damaged pages; those of the system have a number.
-            from_system = isinstance(reason, OSError) and (
-                type(reason) is not OSError or reason.errno is not None
-            )
+            from_system = isinstance(reason, OSError) and (type(reason) is not OSError or reason.errno is not None)
             if from_system or isinstance(reason, DaskAnnoyError):
                 raise
             raise file.error(f"{file.name} cannot be read as Parquet: {reason}") from reason

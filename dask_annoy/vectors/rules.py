@@ -34,8 +34,7 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> None:
         return
     what = _WHY_NOT.get(dtype.kind, "numbers of a type that is too wide")
     raise InvalidVectorsError(
-        f"{name}: vectors must be float16, float32, float64, integers or bool; these are {what}, "
-        f"dtype {dtype}"
+        f"{name}: vectors must be float16, float32, float64, integers or bool; these are {what}, dtype {dtype}"
     )
 
 

@@ -115,13 +115,9 @@ class RowSource(abc.ABC):
         if numbers.size == 0 and numbers.ndim == 1:
             return np.empty((0, self.width), self.dtype)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-            raise ValueError(
-                f"row numbers must be a 1-D array of integers, not {numbers.ndim}-D {numbers.dtype}"
-            )
+            raise ValueError(f"row numbers must be a 1-D array of integers, not {numbers.ndim}-D {numbers.dtype}")
         if numbers[0] < 0 or numbers[-1] >= self.n_rows or not (numbers[1:] > numbers[:-1]).all():
-            raise ValueError(
-                f"{self.name}: row numbers must increase strictly from 0 to at most {self.n_rows - 1}"
-            )
+            raise ValueError(f"{self.name}: row numbers must increase strictly from 0 to at most {self.n_rows - 1}")
         return self._take(numbers.astype(np.int64, copy=False))
 
     @abc.abstractmethod

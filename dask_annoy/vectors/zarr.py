@@ -48,9 +48,7 @@ class ZarrSource(RowSource):
     lists the chunks; reading compares the array's metadata only.
     """
 
-    def __init__(
-        self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
         self._url = os.fspath(url)
         self._storage_options = dict(storage_options or {})
         self.name = public_url(self._url)
@@ -113,8 +111,7 @@ class ZarrSource(RowSource):
         expected = ((self.n_rows, self.width), self.dtype, self._chunks)
         if found != expected:
             raise InvalidVectorsError(
-                f"{self.name} has changed since it was looked at: shape, dtype and chunks were "
-                f"{expected}, now {found}"
+                f"{self.name} has changed since it was looked at: shape, dtype and chunks were {expected}, now {found}"
             )
         return array
 
@@ -136,11 +133,7 @@ class ZarrSource(RowSource):
             raise FileNotFoundError(f"{self.name}: no Zarr array or group is there") from None
         except ValueError as reason:
             arrays = _arrays_of(zarr, store)
-            hint = (
-                f"it is a group with the arrays {', '.join(arrays)}: name one in the URL"
-                if arrays
-                else str(reason)
-            )
+            hint = f"it is a group with the arrays {', '.join(arrays)}: name one in the URL" if arrays else str(reason)
             raise InvalidVectorsError(f"{self.name} is no Zarr array: {hint}") from reason
 
 

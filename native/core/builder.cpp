@@ -36,7 +36,9 @@ ForestBuilder::ForestBuilder(const Layout& layout, std::shared_ptr<NodeStorage> 
 
 void ForestBuilder::add(const char* vectors, std::size_t stride, std::size_t count, std::int32_t first,
                         const std::int64_t* ids) {
-  const auto id_of = [&](std::size_t i) { return ids ? ids[i] : static_cast<std::int64_t>(first) + static_cast<std::int64_t>(i); };
+  const auto id_of = [&](std::size_t i) {
+    return ids ? ids[i] : static_cast<std::int64_t>(first) + static_cast<std::int64_t>(i);
+  };
   std::int64_t highest = -1;
   for (std::size_t i = 0; i < count; ++i) {
     const std::int64_t id = id_of(i);
@@ -51,10 +53,19 @@ void ForestBuilder::add(const char* vectors, std::size_t stride, std::size_t cou
       break;
     }
   }
-  if (highest >= n_items_) {
-    storage_->resize(static_cast<std::size_t>(highest + 1) * layout_.node_size);
-    n_items_ = static_cast<std::int32_t>(highest + 1);
+  const std::int32_t n_items = std::max(n_items_, static_cast<std::int32_t>(highest + 1));
+  if (n_items > n_items_) storage_->resize(static_cast<std::size_t>(n_items) * layout_.node_size);
+  try {
+    write_items(vectors, stride, count, id_of);
+  } catch (...) {
+    storage_->resize(static_cast<std::size_t>(n_items_) * layout_.node_size);  // no items that were never written
+    throw;
   }
+  n_items_ = n_items;
+}
+
+template <class IdOf>
+void ForestBuilder::write_items(const char* vectors, std::size_t stride, std::size_t count, const IdOf& id_of) {
   // Runs of numbers in sequence are written in one piece.
   const std::size_t most = nodes_in_block(layout_);
   std::vector<char> block(std::min(most, std::max<std::size_t>(count, 1)) * layout_.node_size);
@@ -120,12 +131,15 @@ std::vector<std::int32_t> ForestBuilder::present_items(const char* nodes) const 
   return ids;
 }
 
+void ForestBuilder::require_room(std::size_t n_nodes) const {
+  if (static_cast<std::size_t>(n_items_) + n_tree_nodes_ + n_nodes > static_cast<std::size_t>(kMostNodes)) {
+    throw StateError("the forest would have more than 2^31 - 1 nodes; build fewer trees or smaller shards");
+  }
+}
+
 void ForestBuilder::append(const Tree& tree) {
   const std::size_t before = static_cast<std::size_t>(n_items_) + n_tree_nodes_;
   const std::size_t added = tree.n_nodes(layout_);
-  if (before + added > static_cast<std::size_t>(kMostNodes)) {
-    throw StateError("the forest would have more than 2^31 - 1 nodes; build fewer trees or smaller shards");
-  }
   storage_->resize((before + added) * layout_.node_size);
   storage_->write(before * layout_.node_size, tree.nodes.data(), tree.nodes.size());
   n_tree_nodes_ += added;
@@ -133,8 +147,9 @@ void ForestBuilder::append(const Tree& tree) {
 
 Forest ForestBuilder::build(int n_trees, std::uint64_t seed, std::size_t n_threads, Cancellation& cancellation) {
   if (n_trees < 1 && n_trees != -1) {
-    throw std::invalid_argument("n_trees must be a positive number of trees, or -1 for as many as fill the room of the "
-                                "items; got " + std::to_string(n_trees));
+    throw std::invalid_argument(
+        "n_trees must be a positive number of trees, or -1 for as many as take the room of the items; got " +
+        std::to_string(n_trees));
   }
   const float radius = layout_.metric == Metric::dot ? prepare_dot() : 0.0f;
   std::vector<std::size_t> roots;
@@ -149,6 +164,7 @@ Forest ForestBuilder::build(int n_trees, std::uint64_t seed, std::size_t n_threa
     return next > 0 && counted >= static_cast<std::size_t>(n_items_);
   };
   const auto put_down = [&](Tree& tree) {
+    require_room(tree.n_nodes(layout_));
     tree.place(layout_, n_items_, static_cast<std::int32_t>(n_tree_nodes_));
     append(tree);
     roots.push_back(static_cast<std::size_t>(n_items_) + n_tree_nodes_ - 1);
@@ -186,6 +202,7 @@ Forest ForestBuilder::build(int n_trees, std::uint64_t seed, std::size_t n_threa
       }
     }
     // Annoy finds the roots by their copies at the end.
+    require_room(roots.size());
     Tree copies;
     copies.nodes.resize(roots.size() * layout_.node_size);
     for (std::size_t r = 0; r < roots.size(); ++r) {

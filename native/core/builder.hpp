@@ -33,8 +33,11 @@ class ForestBuilder {
   void unbuild();
 
  private:
+  template <class IdOf>
+  void write_items(const char* vectors, std::size_t stride, std::size_t count, const IdOf& id_of);
   float prepare_dot();
   std::vector<std::int32_t> present_items(const char* nodes) const;
+  void require_room(std::size_t n_nodes) const;
   void append(const Tree& tree);
 
   Layout layout_;

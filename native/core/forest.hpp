@@ -19,16 +19,15 @@ struct Forest {
   std::vector<std::int32_t> roots;
   bool has_holes = false;
 
-  const char* at(std::int32_t id) const {
-    return nodes.get() + static_cast<std::size_t>(id) * layout.node_size;
-  }
+  const char* at(std::int32_t id) const { return nodes.get() + static_cast<std::size_t>(id) * layout.node_size; }
   NodeView node(std::int32_t id) const { return {at(id), layout}; }
 };
 
 // Finds the roots of the forest in `size` bytes and checks every node, so that no search can leave the bytes or fail
 // to end: sizes, kinds, item numbers and children in range, split bits, and one parent a node.
 // `where` names the bytes in errors. Throws CorruptFile.
-Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout, const std::string& where);
+Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout,
+                    const std::string& where);
 
 // Maps a file and parses it. Throws FileError or CorruptFile.
 Forest open_forest(const std::string& path, const Layout& layout, bool prefault);

@@ -1,6 +1,7 @@
 // Opening a forest file: finding its roots as Annoy does, and believing nothing that was not checked.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/errors.hpp"
 #include "core/forest.hpp"
@@ -21,6 +22,8 @@ class Parser {
   }
 
  private:
+  using Children = std::pair<std::int32_t, std::int32_t>;
+
   [[noreturn]] void refuse(const std::string& reason) const { throw CorruptFile(where_, reason); }
 
   std::string described(std::int32_t id) const { return "node " + std::to_string(id); }
@@ -39,14 +42,25 @@ class Parser {
     std::int32_t first = n_nodes - 1;
     while (first > n_items && forest_.node(first - 1).n_descendants() == n_items) --first;
     const std::int32_t found = n_nodes - first;
-    if (n_items <= forest_.layout.list_capacity) {
-      // Every root is one list of all items, so the originals run into the copies: half of them are trees.
+    if (is_whole_tree(forest_.node(n_nodes - 1))) {
+      // The originals run into their copies: half of them are trees.
       if (found % 2 == 0) first += found / 2;
-    } else if (found > 1 && forest_.node(first).child(0) == forest_.node(n_nodes - 1).child(0) &&
-               forest_.node(first).child(1) == forest_.node(n_nodes - 1).child(1)) {
-      ++first;  // the original of the last root
+    } else {
+      // The node before the copies is a root's original: the last one's, or with threads in Annoy that of any.
+      const Children original = children_of(first);
+      for (std::int32_t id = first + 1; id < n_nodes; ++id) {
+        if (children_of(id) != original) continue;
+        ++first;
+        break;
+      }
     }
     for (std::int32_t id = first; id < n_nodes; ++id) forest_.roots.push_back(id);
+  }
+
+  // A root that is a list, or has no children but items, is all there is of its tree.
+  bool is_whole_tree(const NodeView& root) const {
+    return forest_.n_items <= forest_.layout.list_capacity ||
+           (root.child(0) < forest_.n_items && root.child(1) < forest_.n_items);
   }
 
   // Zeros at the end of a damaged file would otherwise pass for a forest without items.
@@ -74,6 +88,8 @@ class Parser {
   void check_trees() {
     const auto n_nodes = static_cast<std::int32_t>(forest_.n_nodes);
     const std::int32_t first_root = forest_.roots.front();
+    for (const std::int32_t root : forest_.roots) root_children_.push_back(children_of(root));
+    std::sort(root_children_.begin(), root_children_.end());
     has_parent_.assign(forest_.n_nodes - static_cast<std::size_t>(forest_.n_items), false);
     for (std::int32_t id = forest_.n_items; id < n_nodes; ++id) {
       const NodeView node = forest_.node(id);
@@ -106,42 +122,40 @@ class Parser {
       refuse(described(id) + " splits on bit " + std::to_string(node.bits()[0]) + " of " +
              std::to_string(64 * forest_.layout.words));
     }
-    const std::int32_t children[2] = {node.child(0), node.child(1)};
-    for (const std::int32_t child : children) {
+    const Children children = children_of(id);
+    for (const std::int32_t child : {children.first, children.second}) {
       if (child < 0 || static_cast<std::size_t>(child) >= forest_.n_nodes) {
-        refuse(described(id) + " has the child " + std::to_string(child) + " among " +
-               std::to_string(forest_.n_nodes) + " nodes");
+        refuse(described(id) + " has the child " + std::to_string(child) + " among " + std::to_string(forest_.n_nodes) +
+               " nodes");
       }
     }
     if (may_be_original && is_copied(children)) {
       originals_.push_back(id);  // its copy among the roots is the children's parent
       return;
     }
-    for (const std::int32_t child : children) {
+    for (const std::int32_t child : {children.first, children.second}) {
       if (child < forest_.n_items) continue;
       if (parent_flag(child)) refuse(described(child) + " has two parents, " + described(id) + " among them");
       has_parent_[static_cast<std::size_t>(child - forest_.n_items)] = true;
     }
   }
 
-  bool is_copied(const std::int32_t (&children)[2]) const {
-    // Annoy copies roots in the order of their originals, so the one looked for is usually the next.
-    const std::size_t n = forest_.roots.size();
-    for (std::size_t i = 0; i < n; ++i) {
-      const NodeView root = forest_.node(forest_.roots[(originals_.size() + i) % n]);
-      if (root.child(0) == children[0] && root.child(1) == children[1]) return true;
-    }
-    return false;
+  bool is_copied(const Children& children) const {
+    return std::binary_search(root_children_.begin(), root_children_.end(), children);
   }
 
-  bool parent_flag(std::int32_t id) const {
-    return has_parent_[static_cast<std::size_t>(id - forest_.n_items)];
+  Children children_of(std::int32_t id) const {
+    const NodeView node = forest_.node(id);
+    return {node.child(0), node.child(1)};
   }
+
+  bool parent_flag(std::int32_t id) const { return has_parent_[static_cast<std::size_t>(id - forest_.n_items)]; }
 
   Forest& forest_;
   const std::string& where_;
   std::vector<bool> has_parent_;
   std::vector<std::int32_t> originals_;
+  std::vector<Children> root_children_;  // sorted
 };
 
 }  // namespace
@@ -151,8 +165,8 @@ Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const L
   if (size == 0) throw CorruptFile(where, "it is empty");
   if (size % layout.node_size != 0) {
     throw CorruptFile(where, "its size of " + std::to_string(size) + " bytes is not a multiple of " +
-                                 std::to_string(layout.node_size) + ", the node size of " +
-                                 metric_name(layout.metric) + " with " + std::to_string(layout.width) +
+                                 std::to_string(layout.node_size) + ", the node size of " + metric_name(layout.metric) +
+                                 " with " + std::to_string(layout.width) +
                                  " dimensions (cut, or of another metric or width)");
   }
   Forest forest;

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
-#include <cstdlib>
 #include <mutex>
 #include <stdexcept>
 
@@ -21,8 +21,14 @@ namespace {
 // Writes to a name of its own beside the target and renames: a reader never sees half a file, and who has the old
 // one mapped keeps it.
 void write_whole(const std::string& path, const char* bytes, std::size_t size) {
-  std::string temporary = path + ".XXXXXX";
-  const int fd = mkstemp(temporary.data());
+  // Not mkstemp: its files are private, and who looks up the umask to widen them changes it for other threads.
+  static std::atomic<unsigned> counter{0};
+  std::string temporary;
+  int fd = -1;
+  do {
+    temporary = path + "." + std::to_string(getpid()) + "-" + std::to_string(counter++) + ".part";
+    fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EEXIST);
   if (fd < 0) throw FileError("cannot create a file beside", path);
   const auto give_up = [&](const char* what) {
     const int code = errno;
@@ -36,10 +42,6 @@ void write_whole(const std::string& path, const char* bytes, std::size_t size) {
     if (done <= 0) give_up("cannot write");
     at += static_cast<std::size_t>(done);
   }
-  // mkstemp makes private files; an index is as readable as any file of the user's.
-  const mode_t mask = umask(0);
-  umask(mask);
-  if (fchmod(fd, 0666 & ~mask) != 0) give_up("cannot set the mode of");
   if (fsync(fd) != 0) give_up("cannot write");
   if (close(fd) != 0) {
     const int code = errno;

@@ -21,7 +21,7 @@ struct Layout {
   std::size_t children_offset;  // two int32; item numbers of a list start here, too
   std::size_t scalar_offset;    // angular: squared norm; euclidean, manhattan: plane offset; dot: extra dimension
   std::size_t vector_offset;
-  std::int32_t list_capacity;   // most item numbers that fit into a list node
+  std::int32_t list_capacity;  // most item numbers that fit into a list node
 
   // Throws std::invalid_argument when the width is too large for a node.
   static Layout of(Metric metric, std::size_t width);
@@ -36,18 +36,14 @@ class NodeView {
 
   std::int32_t n_descendants() const { return int_at(0); }
   std::int32_t child(int side) const { return int_at(layout_->children_offset + 4 * static_cast<std::size_t>(side)); }
-  const std::int32_t* list() const {
-    return reinterpret_cast<const std::int32_t*>(node_ + layout_->children_offset);
-  }
+  const std::int32_t* list() const { return reinterpret_cast<const std::int32_t*>(node_ + layout_->children_offset); }
   float scalar() const {
     float value;
     std::memcpy(&value, node_ + layout_->scalar_offset, sizeof value);
     return value;
   }
   const float* vector() const { return reinterpret_cast<const float*>(node_ + layout_->vector_offset); }
-  const std::uint64_t* bits() const {
-    return reinterpret_cast<const std::uint64_t*>(node_ + layout_->vector_offset);
-  }
+  const std::uint64_t* bits() const { return reinterpret_cast<const std::uint64_t*>(node_ + layout_->vector_offset); }
   const char* bytes() const { return node_; }
 
  private:

@@ -10,7 +10,8 @@
 namespace dask_annoy {
 
 std::shared_ptr<const Mapping> Mapping::of_file(const std::string& path, bool prefault) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK, to open a pipe waits for its writer; on regular files it says nothing.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw FileError("cannot open", path);
   struct stat info{};
   if (fstat(fd, &info) != 0) {

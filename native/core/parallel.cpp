@@ -6,7 +6,6 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -94,7 +93,7 @@ void parallel_for(std::size_t n_tasks, std::size_t n_threads, Cancellation& canc
   std::condition_variable one_ended;
   std::size_t running = 0;
   std::vector<std::thread> threads;
-  const std::size_t helpers = std::min(n_threads, n_tasks) - (n_tasks > 0 ? 1 : 0);
+  const std::size_t helpers = std::max<std::size_t>(std::min(n_threads, n_tasks), 1) - 1;
   threads.reserve(helpers);
   try {
     for (std::size_t i = 0; i < helpers; ++i) {
@@ -109,7 +108,7 @@ void parallel_for(std::size_t n_tasks, std::size_t n_threads, Cancellation& canc
         one_ended.notify_one();
       });
     }
-  } catch (const std::system_error&) {
+  } catch (...) {
     const std::lock_guard<std::mutex> lock(running_mutex);
     --running;  // fewer threads than asked for do the same work
   }

@@ -29,7 +29,7 @@ class Cancellation {
   std::atomic<bool> stopped_{false};
 };
 
-// Threads to use for n_jobs: -1 (any negative number but for that is refused by the callers) means the limit.
+// Threads to use for n_jobs: a positive number, or −1 for the limit. Throws std::invalid_argument for others.
 std::size_t thread_count(int n_jobs);
 
 // What n_jobs=-1 means on this thread: a positive limit set by the caller, or else all processors.

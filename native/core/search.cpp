@@ -32,6 +32,13 @@ Scratch& thread_scratch() {
   return scratch;
 }
 
+// Annoy's default budget, without its overflow at 2^31.
+std::int64_t default_search_k(const Forest& forest, std::size_t n) {
+  const std::size_t roots = forest.roots.size();
+  constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max());
+  return static_cast<std::int64_t>(roots > 0 && n > kMost / roots ? kMost : n * roots);
+}
+
 float plane_margin(const Layout& layout, const NodeView& split, const Query& query) {
   switch (layout.metric) {
     case Metric::hamming:
@@ -133,9 +140,9 @@ class SeenItems {
 };
 
 void drop_holes(const Forest& forest, std::vector<std::int32_t>& items) {
-  items.erase(std::remove_if(items.begin(), items.end(),
-                             [&](std::int32_t id) { return forest.node(id).n_descendants() != 1; }),
-              items.end());
+  items.erase(
+      std::remove_if(items.begin(), items.end(), [&](std::int32_t id) { return forest.node(id).n_descendants() != 1; }),
+      items.end());
 }
 
 // Spreads queries over threads.
@@ -189,7 +196,10 @@ void budgets_to_find(const Forest& forest, const void* vector, const std::int64_
   SeenItems wanted(forest, scratch);
   for (std::size_t t = 0; t < n_targets; ++t) {
     budgets[t] = -1;
-    if (targets[t] >= 0 && targets[t] < forest.n_items) wanted.add(static_cast<std::int32_t>(targets[t]));
+    if (targets[t] < 0 || targets[t] >= forest.n_items) continue;
+    const auto item = static_cast<std::int32_t>(targets[t]);
+    // The list of a root over holes is filled up with zeros, so item 0 may be met and yet be a hole.
+    if (forest.node(item).n_descendants() == 1) wanted.add(item);
   }
   std::size_t missing = wanted.items().size();
   if (missing == 0) return;

@@ -11,13 +11,8 @@
 
 namespace dask_annoy {
 
-// Annoy's default budget, without its overflow at 2^31.
-inline std::int64_t default_search_k(const Forest& forest, std::size_t n) {
-  return static_cast<std::int64_t>(n) * static_cast<std::int64_t>(forest.roots.size());
-}
-
 // The n nearest items that a walk meets before it has met `search_k` item numbers (repeats count, a list counts
-// whole; −1 is the default budget, other negative numbers mean no bound). Distances in compared form.
+// whole; −1 is Annoy's default of n times the trees, other negative numbers mean no bound). Distances in compared form.
 // The result is valid until the next search on this thread.
 const std::vector<Neighbor>& search(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k);
 

@@ -9,10 +9,10 @@ namespace dask_annoy {
 
 namespace {
 
-constexpr int kSteps = 200;                // of two-means
-constexpr int kTries = 3;                  // planes tried for a balance better than kGoodBalance
-constexpr double kGoodBalance = 0.95;      // share of the larger side
-constexpr double kWorstBalance = 0.99;     // beyond it, sides are drawn
+constexpr int kSteps = 200;             // of two-means
+constexpr int kTries = 3;               // planes tried for a balance better than kGoodBalance
+constexpr double kGoodBalance = 0.95;   // share of the larger side
+constexpr double kWorstBalance = 0.99;  // beyond it, sides are drawn
 constexpr int kBitsTried = 20;
 constexpr std::size_t kMarginsAtOnce = 512;
 
@@ -97,9 +97,8 @@ void Splitter::choose_plane(const std::int32_t* ids, std::size_t n, Random& rand
 void Splitter::choose_bit(const std::int32_t* ids, std::size_t n, Random& random) {
   const auto parts = [&](std::uint64_t bit) {
     const bool first = bit_of_split(items_.node(ids[0]).bits(), bit);
-    return std::any_of(ids + 1, ids + n, [&](std::int32_t id) {
-      return bit_of_split(items_.node(id).bits(), bit) != first;
-    });
+    return std::any_of(ids + 1, ids + n,
+                       [&](std::int32_t id) { return bit_of_split(items_.node(id).bits(), bit) != first; });
   };
   for (int draw = 0; draw < kBitsTried; ++draw) {
     plane_.bit = split_bit_of_dimension(random.below(items_.layout.width));

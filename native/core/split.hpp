@@ -17,9 +17,7 @@ struct Items {
   std::int32_t n_items;  // highest number + 1: holes count
   float radius;          // dot: the largest norm, which all items have with their extra dimension
 
-  NodeView node(std::int32_t id) const {
-    return {nodes + static_cast<std::size_t>(id) * layout.node_size, layout};
-  }
+  NodeView node(std::int32_t id) const { return {nodes + static_cast<std::size_t>(id) * layout.node_size, layout}; }
 };
 
 struct Plane {

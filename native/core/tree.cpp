@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <limits>
+
+#include "core/errors.hpp"
 
 namespace dask_annoy {
 
@@ -32,7 +34,12 @@ struct Pending {
 class Grower {
  public:
   Grower(const Items& items, const std::vector<std::int32_t>& ids, Cancellation& cancellation)
-      : items_(items), splitter_(items), cancellation_(cancellation), ids_(ids), sides_(ids.size()), moved_(ids.size()) {}
+      : items_(items),
+        splitter_(items),
+        cancellation_(cancellation),
+        ids_(ids),
+        sides_(ids.size()),
+        moved_(ids.size()) {}
 
   Tree grow(std::uint64_t seed) {
     std::int32_t grown = enter(0, ids_.size(), seed);
@@ -56,9 +63,7 @@ class Grower {
  private:
   static constexpr std::int32_t kOpen = -1;
 
-  static int current_side(const Pending& node) {
-    return node.sides_done == 0 ? node.first_side : 1 - node.first_side;
-  }
+  static int current_side(const Pending& node) { return node.sides_done == 0 ? node.first_side : 1 - node.first_side; }
 
   // The number of a finished subtree, or kOpen when a node was put on the path.
   std::int32_t enter(std::size_t begin, std::size_t end, std::uint64_t seed) {
@@ -126,7 +131,11 @@ class Grower {
   }
 
   std::int32_t next_id() const {
-    return items_.n_items + static_cast<std::int32_t>(tree_.nodes.size() / items_.layout.node_size);
+    const std::size_t id = static_cast<std::size_t>(items_.n_items) + tree_.nodes.size() / items_.layout.node_size;
+    if (id >= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
+      throw StateError("a tree would have nodes beyond number 2^31 - 2; build smaller shards");
+    }
+    return static_cast<std::int32_t>(id);
   }
 
   char* append(const char* bytes) {

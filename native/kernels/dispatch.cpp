@@ -28,8 +28,7 @@ struct Candidate {
 std::vector<Candidate> candidates() {
 #if defined(DASK_ANNOY_HAVE_X86)
   __builtin_cpu_init();
-  const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return {{&kernels_avx512, avx512}, {&kernels_avx2, avx2}, {&kernels_baseline, true}};
@@ -56,8 +55,8 @@ const Kernels& find(const std::string& name, const std::string& asked_by) {
     throw std::invalid_argument(asked_by + " asks for the kernels '" + name +
                                 "', which this CPU cannot run; it can run: " + names(true));
   }
-  throw std::invalid_argument(asked_by + " asks for the kernels '" + name + "', which are unknown; known: " +
-                              names(false));
+  throw std::invalid_argument(asked_by + " asks for the kernels '" + name +
+                              "', which are unknown; known: " + names(false));
 }
 
 const Kernels& default_kernels() {

@@ -1,7 +1,7 @@
 // The body of all kernels, included by one source per instruction set.
 //
-// Only <cstddef>, <cstdint> and <cstring> may be included here and everything has internal linkage: an inline
-// function of the standard library that is compiled with wider instructions could be picked by the linker for
+// Only <cstddef>, <cstdint>, <cstring> and the table's type may be included here and everything has internal linkage:
+// an inline function of the standard library that is compiled with wider instructions could be picked by the linker for
 // code that runs on every machine.
 //
 // The including source defines DASK_ANNOY_VECTOR_FLOATS (floats in one register) and DASK_ANNOY_TABLE.
@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/kernels.hpp"
+#include "kernels/table.hpp"
 
 namespace dask_annoy {
 namespace {
@@ -121,9 +121,7 @@ void reduce_rows(const float* query, const RowSet& rows, std::size_t width, floa
 
 float dot(const float* a, const float* b, std::size_t width) { return reduce<Product>(a, b, width); }
 
-float squared_l2(const float* a, const float* b, std::size_t width) {
-  return reduce<SquaredDifference>(a, b, width);
-}
+float squared_l2(const float* a, const float* b, std::size_t width) { return reduce<SquaredDifference>(a, b, width); }
 
 float l1(const float* a, const float* b, std::size_t width) { return reduce<AbsoluteDifference>(a, b, width); }
 

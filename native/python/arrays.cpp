@@ -50,7 +50,7 @@ std::uint8_t reversed(std::uint8_t byte) {
   return static_cast<std::uint8_t>((byte & 0xaa) >> 1 | (byte & 0x55) << 1);
 }
 
-std::vector<float> floats_from(const py::handle& vector, std::size_t width) {
+std::vector<float> floats_from(const py::object& vector, std::size_t width) {
   if (PySequence_Check(vector.ptr()) == 0 && !py::hasattr(vector, "__len__")) {
     throw py::type_error(std::string("a vector must be a sequence of numbers, got ") + Py_TYPE(vector.ptr())->tp_name);
   }
@@ -61,16 +61,14 @@ std::vector<float> floats_from(const py::handle& vector, std::size_t width) {
   }
   std::vector<float> values(width);
   if (py::isinstance<py::array>(vector)) {
-    const auto array = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(vector);
-    if (!array) throw py::error_already_set();
+    const PlainArray<float> array(vector);
     if (array.ndim() != 1) throw py::index_error("a vector must have one dimension");
     std::memcpy(values.data(), array.data(), width * sizeof(float));
     return values;
   }
   for (std::size_t i = 0; i < width; ++i) {
-    const py::object item = py::reinterpret_steal<py::object>(
-        PyList_CheckExact(vector.ptr()) ? Py_NewRef(PyList_GET_ITEM(vector.ptr(), static_cast<Py_ssize_t>(i)))
-                                        : PySequence_GetItem(vector.ptr(), static_cast<Py_ssize_t>(i)));
+    // Checked access, even to a list: an element's __float__ may shorten it.
+    const auto item = py::reinterpret_steal<py::object>(PySequence_GetItem(vector.ptr(), static_cast<Py_ssize_t>(i)));
     if (!item) throw py::error_already_set();
     const double value = PyFloat_AsDouble(item.ptr());
     if (value == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
@@ -79,12 +77,12 @@ std::vector<float> floats_from(const py::handle& vector, std::size_t width) {
   return values;
 }
 
-Rows packed_rows(const py::handle& array, const Layout& layout) {
+Rows packed_rows(const py::object& array, const Layout& layout) {
   const std::size_t row_bytes = (layout.width + 7) / 8;
   if (!py::isinstance<py::array_t<std::uint8_t>>(array)) {
     throw py::type_error("packed vectors must be an array of uint8 in the order of numpy.packbits");
   }
-  const auto bytes = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>::ensure(array);
+  const PlainArray<std::uint8_t> bytes(array);
   if (bytes.ndim() != 2 || static_cast<std::size_t>(bytes.shape(1)) != row_bytes) {
     throw py::value_error("packed vectors of " + count_of(layout.width, "bit") + " must have the shape (n, " +
                           std::to_string(row_bytes) + ")");
@@ -109,7 +107,7 @@ Rows packed_rows(const py::handle& array, const Layout& layout) {
 
 }  // namespace
 
-std::vector<char> vector_from(const py::handle& vector, const Layout& layout) {
+std::vector<char> vector_from(const py::object& vector, const Layout& layout) {
   const std::vector<float> values = floats_from(vector, layout.width);
   const std::size_t bad = first_not_finite(values.data(), values.size());
   if (bad < values.size()) refuse_value(0, bad, values[bad]);
@@ -122,13 +120,12 @@ std::vector<char> vector_from(const py::handle& vector, const Layout& layout) {
   return bytes;
 }
 
-Rows rows_from(const py::handle& array, const Layout& layout, bool packed) {
+Rows rows_from(const py::object& array, const Layout& layout, bool packed) {
   if (packed) {
     if (!is_binary(layout.metric)) throw py::value_error("packed vectors are for the hamming metric");
     return packed_rows(array, layout);
   }
-  const auto floats = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(array);
-  if (!floats) throw py::error_already_set();
+  const PlainArray<float> floats(array);
   if (floats.ndim() != 2 || static_cast<std::size_t>(floats.shape(1)) != layout.width) {
     std::string shape;
     for (py::ssize_t d = 0; d < floats.ndim(); ++d) shape += (d > 0 ? ", " : "") + std::to_string(floats.shape(d));
@@ -154,16 +151,19 @@ Rows rows_from(const py::handle& array, const Layout& layout, bool packed) {
   return rows;
 }
 
-py::array_t<std::int64_t, py::array::c_style> item_numbers_from(const py::handle& ids) {
-  const auto any = py::array::ensure(ids);
-  if (!any) throw py::error_already_set();
+PlainArray<std::int64_t> item_numbers_from(const py::object& ids) {
+  const py::array any(ids);
   if (any.ndim() != 1) throw py::value_error("item numbers must have one dimension");
   if (any.size() > 0 && any.dtype().kind() != 'i' && any.dtype().kind() != 'u') {
     throw py::type_error("item numbers must be integers");
   }
-  const auto numbers = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>::ensure(any);
-  if (!numbers) throw py::error_already_set();
-  return numbers;
+  return PlainArray<std::int64_t>(any);
+}
+
+std::string path_from(const py::str& name) {
+  PyObject* converted = nullptr;
+  if (PyUnicode_FSConverter(name.ptr(), &converted) == 0) throw py::error_already_set();
+  return py::reinterpret_steal<py::bytes>(converted);
 }
 
 namespace {
@@ -174,18 +174,20 @@ thread_local PyObject* stop_check = nullptr;
 }  // namespace
 
 void set_stop_check(const py::object& check) {
+  if (!check.is_none() && PyCallable_Check(check.ptr()) == 0) throw py::type_error("check must be callable or None");
   PyObject* old = stop_check;
   stop_check = check.is_none() ? nullptr : Py_NewRef(check.ptr());
   Py_XDECREF(old);
 }
 
 Cancellation interruptible() {
-  PyObject* check = stop_check;
-  return Cancellation([check] {
+  return Cancellation([] {
     const py::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) return true;
-    if (check == nullptr) return false;
-    const py::object answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(check));
+    // Only the thread that made the Cancellation asks, so this is its check; held, as it may remove itself.
+    const auto check = py::reinterpret_borrow<py::object>(stop_check);
+    if (!check) return false;
+    const auto answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(check.ptr()));
     return !answer || PyObject_IsTrue(answer.ptr()) != 0;
   });
 }

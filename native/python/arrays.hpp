@@ -12,6 +12,10 @@
 
 namespace dask_annoy {
 
+// Arrays as the core reads them: native byte order, C order, aligned; anything else is converted.
+template <class T>
+using PlainArray = py::array_t<T, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+
 // Rows that the core can read: either the caller's own array, or a converted copy.
 struct Rows {
   py::object keep_alive;
@@ -23,15 +27,19 @@ struct Rows {
 
 // One vector of the index's width. IndexError for a wrong length (as in Annoy), TypeError for what is no sequence of
 // numbers, ValueError for NaN and infinity.
-std::vector<char> vector_from(const py::handle& vector, const Layout& layout);
+std::vector<char> vector_from(const py::object& vector, const Layout& layout);
 
 // A two-dimensional array of vectors; with `packed` (hamming) rows of bytes in the order of numpy.packbits.
-Rows rows_from(const py::handle& array, const Layout& layout, bool packed);
+Rows rows_from(const py::object& array, const Layout& layout, bool packed);
 
 // Item numbers from anything that converts to one dimension of integers.
-py::array_t<std::int64_t, py::array::c_style> item_numbers_from(const py::handle& ids);
+PlainArray<std::int64_t> item_numbers_from(const py::object& ids);
+
+// A file's name as the operating system takes it. ValueError for a name with a null character.
+std::string path_from(const py::str& name);
 
 // What interruptible() asks on the calling thread besides signals, which reach the main thread only; or None.
+// TypeError for what cannot be called.
 void set_stop_check(const py::object& check);
 
 // Stops the work when Python has a signal to handle. Make it while the GIL is held, use it after its release.

@@ -2,6 +2,7 @@
 #include "core/exact.hpp"
 
 #include <memory>
+#include <mutex>
 
 #include "python/arrays.hpp"
 
@@ -9,25 +10,29 @@ namespace dask_annoy {
 
 namespace {
 
+// The search and the lock that makes it safe to hand to several Python threads.
 struct PyExactSearch {
-  Layout layout;
+  PyExactSearch(const Layout& layout_, const Rows& queries, std::size_t k)
+      : layout(layout_), search(layout_, queries.data, queries.stride, queries.count, k) {}
+
+  const Layout layout;
   ExactSearch search;
+  mutable std::mutex mutex;
 };
 
 std::unique_ptr<PyExactSearch> make(const py::object& queries, const std::string& metric, std::size_t width,
                                     std::size_t k, bool packed) {
+  if (width == 0) throw py::value_error("width must be a positive number of dimensions");
   const Layout layout = Layout::of(metric_from_name(metric), width);
-  const Rows rows = rows_from(queries, layout, packed);
-  return std::make_unique<PyExactSearch>(
-      PyExactSearch{layout, ExactSearch(layout, rows.data, rows.stride, rows.count, k)});
+  return std::make_unique<PyExactSearch>(layout, rows_from(queries, layout, packed), k);
 }
 
 void add(PyExactSearch& self, const py::object& block, std::int64_t first, bool packed, int n_jobs) {
   const Rows rows = rows_from(block, self.layout, packed);
   const std::size_t n_threads = thread_count(n_jobs);
   Cancellation cancellation = interruptible();
-  // The rows are kept alive here and the search belongs to one caller at a time.
   const py::gil_scoped_release unlocked;
+  const std::lock_guard<std::mutex> lock(self.mutex);
   self.search.add(rows.data, rows.stride, rows.count, first, n_threads, cancellation);
 }
 
@@ -36,7 +41,13 @@ py::tuple answers(const PyExactSearch& self) {
   const auto k = static_cast<py::ssize_t>(self.search.k());
   py::array_t<std::int64_t> ids({m, k});
   py::array_t<float> distances({m, k});
-  self.search.answers(ids.mutable_data(), distances.mutable_data());
+  std::int64_t* id_data = ids.mutable_data();
+  float* distance_data = distances.mutable_data();
+  {
+    const py::gil_scoped_release unlocked;
+    const std::lock_guard<std::mutex> lock(self.mutex);
+    self.search.answers(id_data, distance_data);
+  }
   return py::make_tuple(ids, distances);
 }
 

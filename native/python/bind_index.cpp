@@ -21,6 +21,7 @@ std::unique_ptr<Index> make(std::int64_t f, const py::object& metric) {
       throw py::error_already_set();
     }
   } else {
+    if (!py::isinstance<py::str>(metric)) throw py::type_error("metric must be a string");
     name = metric.cast<std::string>();
   }
   return std::make_unique<Index>(metric_from_name(name), static_cast<std::size_t>(f));
@@ -32,7 +33,7 @@ void add_item(Index& self, std::int64_t i, const py::object& vector) {
   self.add(bytes.data(), bytes.size(), 1, &i);
 }
 
-py::array_t<std::int64_t> add_items(Index& self, const py::object& X, const py::object& ids, bool packed) {
+py::object add_items(Index& self, const py::object& X, const py::object& ids, bool packed) {
   const Rows rows = rows_from(X, self.layout(), packed);
   if (ids.is_none()) {
     std::int64_t first;
@@ -49,8 +50,10 @@ py::array_t<std::int64_t> add_items(Index& self, const py::object& X, const py::
     throw py::value_error(std::to_string(numbers.size()) + " ids were given for " + std::to_string(rows.count) +
                           " vectors");
   }
-  const py::gil_scoped_release unlocked;
-  self.add(rows.data, rows.stride, rows.count, numbers.data());
+  {
+    const py::gil_scoped_release unlocked;
+    self.add(rows.data, rows.stride, rows.count, numbers.data());
+  }
   return numbers;
 }
 
@@ -59,6 +62,44 @@ bool build(Index& self, int n_trees, int n_jobs) {
   const py::gil_scoped_release unlocked;
   self.build(n_trees, n_jobs, cancellation);
   return true;
+}
+
+bool unbuild(Index& self) {
+  const py::gil_scoped_release unlocked;
+  self.unbuild();
+  return true;
+}
+
+bool save(Index& self, const py::str& fn, bool prefault) {
+  const std::string path = path_from(fn);
+  const py::gil_scoped_release unlocked;
+  self.save(path, prefault);
+  return true;
+}
+
+bool load(Index& self, const py::str& fn, bool prefault) {
+  const std::string path = path_from(fn);
+  const py::gil_scoped_release unlocked;
+  self.load(path, prefault);
+  return true;
+}
+
+bool unload(Index& self) {
+  const py::gil_scoped_release unlocked;
+  self.unload();
+  return true;
+}
+
+bool on_disk_build(Index& self, const py::str& fn) {
+  const std::string path = path_from(fn);
+  const py::gil_scoped_release unlocked;
+  self.on_disk_build(path);
+  return true;
+}
+
+void set_seed(Index& self, std::int64_t seed) {
+  const py::gil_scoped_release unlocked;
+  self.set_seed(static_cast<std::uint64_t>(seed));
 }
 
 std::size_t answer_size(std::int64_t n) {
@@ -137,8 +178,7 @@ py::object get_nns_by_items(const Index& self, const py::object& items, std::int
 py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X, const py::object& targets, int n_jobs,
                                           bool packed) {
   const Rows rows = rows_from(X, self.layout(), packed);
-  const auto wanted = py::array_t<std::int64_t, py::array::c_style>::ensure(targets);
-  if (!wanted) throw py::error_already_set();
+  const PlainArray<std::int64_t> wanted(targets);
   if (wanted.ndim() != 2 || static_cast<std::size_t>(wanted.shape(0)) != rows.count) {
     throw py::value_error("targets must have the shape (" + std::to_string(rows.count) + ", k)");
   }
@@ -191,12 +231,12 @@ Notes
 Queries may run on several threads at once; methods that change the index wait for them. Files are those of Annoy
 1.17.3, in both directions.
 )doc");
-  index
-      .def(py::init(&make), py::arg("f"), py::arg("metric") = py::none())
+  index.def(py::init(&make), py::arg("f"), py::arg("metric") = py::none())
       .def_property_readonly(
           "f", [](const Index& self) { return self.layout().width; }, "Dimensions of a vector.")
       .def_property_readonly(
-          "metric", [](const Index& self) { return std::string(metric_name(self.layout().metric)); }, "Name of the metric.")
+          "metric", [](const Index& self) { return std::string(metric_name(self.layout().metric)); },
+          "Name of the metric.")
       .def("add_item", &add_item, py::arg("i"), py::arg("vector"), R"doc(
 Put a vector under the number ``i``; a number given again replaces its vector.
 
@@ -240,12 +280,10 @@ Returns
 bool
     True.
 )doc")
-      .def("unbuild", [](Index& self) { self.unbuild(); return true; }, unlocked(), "Remove the trees, to add items again.")
-      .def("save", [](Index& self, const std::string& fn, bool prefault) { self.save(fn, prefault); return true; },
-           py::arg("fn"), py::arg("prefault") = false, unlocked(),
+      .def("unbuild", &unbuild, unlocked(), "Remove the trees, to add items again.")
+      .def("save", &save, py::arg("fn"), py::arg("prefault") = false,
            "Write the index to a file, whole or not at all, and go on from that file.")
-      .def("load", [](Index& self, const std::string& fn, bool prefault) { self.load(fn, prefault); return true; },
-           py::arg("fn"), py::arg("prefault") = false, unlocked(), R"doc(
+      .def("load", &load, py::arg("fn"), py::arg("prefault") = false, R"doc(
 Check a file and map it.
 
 Raises
@@ -255,9 +293,9 @@ OSError
 CorruptIndexError
     (an OSError) if the file is no sound forest of this metric and width.
 )doc")
-      .def("unload", [](Index& self) { self.unload(); return true; }, unlocked(), "Forget items, trees and file.")
-      .def("on_disk_build", [](Index& self, const std::string& fn) { self.on_disk_build(fn); return true; },
-           py::arg("fn"), unlocked(), "Build in this file instead of in memory; call it before the first item.")
+      .def("unload", &unload, "Forget items, trees and file.")
+      .def("on_disk_build", &on_disk_build, py::arg("fn"),
+           "Build in this file instead of in memory; call it before the first item.")
       .def("get_nns_by_item", &get_nns_by_item, py::arg("i"), py::arg("n"), py::arg("search_k") = -1,
            py::arg("include_distances") = false, R"doc(
 The ``n`` items nearest to item ``i``, itself included.
@@ -307,9 +345,10 @@ int64 array of shape (m, k)
            "Distance of two items (for dot their product).")
       .def("get_n_items", &Index::n_items, unlocked(), "Highest item number + 1.")
       .def("get_n_trees", &Index::n_trees, unlocked(), "Number of trees.")
-      .def("verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(), "Accepted for Annoy's sake; nothing is printed.")
-      .def("set_seed", [](Index& self, std::int64_t seed) { self.set_seed(static_cast<std::uint64_t>(seed)); },
-           py::arg("seed"), py::pos_only(), unlocked(), "Seed of the next build.");
+      .def(
+          "verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(),
+          "Accepted for Annoy's sake; nothing is printed.")
+      .def("set_seed", &set_seed, py::arg("seed"), py::pos_only(), "Seed of the next build.");
 }
 
 }  // namespace dask_annoy

@@ -7,11 +7,16 @@ namespace dask_annoy {
 
 void bind_layout(py::module_& m) {
   m.def(
-      "node_size", [](const std::string& metric, std::size_t width) { return Layout::of(metric_from_name(metric), width).node_size; },
+      "node_size",
+      [](const std::string& metric, std::size_t width) {
+        return Layout::of(metric_from_name(metric), width).node_size;
+      },
       py::arg("metric"), py::arg("width"), "Bytes of one node of a forest file.");
   m.def(
       "list_capacity",
-      [](const std::string& metric, std::size_t width) { return Layout::of(metric_from_name(metric), width).list_capacity; },
+      [](const std::string& metric, std::size_t width) {
+        return Layout::of(metric_from_name(metric), width).list_capacity;
+      },
       py::arg("metric"), py::arg("width"), "Most item numbers that fit into a list node (a leaf).");
 }
 

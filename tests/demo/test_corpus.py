@@ -82,9 +82,7 @@ assert after[0] - before[0] <= {"encodings.idna", "stringprep", "unicodedata"}, 
 assert "antigravity" not in sys.modules
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, text=True, env=environment, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -137,9 +135,7 @@ def test_a_module_that_hangs_or_kills_is_left_out_by_name(
     assert "has_a_bad_module.bad" in caplog.text
 
 
-def test_running_out_of_time_is_an_error_that_says_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_running_out_of_time_is_an_error_that_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_package(tmp_path, "aaa_hangs_first", bad="import time\ntime.sleep(600)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     started = time.monotonic()

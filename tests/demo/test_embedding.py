@@ -13,9 +13,7 @@ from dask_annoy.demo.questions import QUESTIONS
 Vectors = NDArray[np.float32]
 
 
-def answers(
-    question: str, k: int, passages: list[Passage], embedding: TextEmbedding, vectors: Vectors
-) -> list[str]:
+def answers(question: str, k: int, passages: list[Passage], embedding: TextEmbedding, vectors: Vectors) -> list[str]:
     similarity = vectors @ embedding.transform([question])[0]
     return [passages[row].name for row in np.argsort(-similarity, kind="stable")[:k]]
 

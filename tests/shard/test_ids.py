@@ -147,9 +147,7 @@ def test_items_outside_of_the_shard_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("id_type", ["int64", "string"])
-def test_an_id_file_cut_or_changed_anywhere_in_its_head_is_refused(
-    tmp_path: Path, id_type: ids_module.IdType
-) -> None:
+def test_an_id_file_cut_or_changed_anywhere_in_its_head_is_refused(tmp_path: Path, id_type: ids_module.IdType) -> None:
     for name in write_ids(tmp_path, np.arange(9) if id_type == "int64" else strings(*"abcdefghi")):
         path = tmp_path / name
         whole = path.read_bytes()
@@ -165,9 +163,7 @@ def test_an_id_file_cut_or_changed_anywhere_in_its_head_is_refused(
             IdTable.open(tmp_path, id_type, wrong)
 
 
-@pytest.mark.parametrize(
-    "offsets", [[0, 2, 1, 3], [1, 1, 2, 3], [0, 1, 2, 2**62], [0, -1, 2, 3], [0, 1, 2, 4]]
-)
+@pytest.mark.parametrize("offsets", [[0, 2, 1, 3], [1, 1, 2, 3], [0, 1, 2, 2**62], [0, -1, 2, 3], [0, 1, 2, 4]])
 @pytest.mark.parametrize("block", [2, 1 << 20])
 def test_offsets_that_do_not_fit_the_bytes_are_refused(
     tmp_path: Path, offsets: list[int], block: int, monkeypatch: Any

@@ -44,9 +44,7 @@ def kept(directory: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["memory_folder", "s3_folder"])
-def test_a_remote_file_is_served_from_local_disk(
-    kind: str, request: pytest.FixtureRequest, directory: Path
-) -> None:
+def test_a_remote_file_is_served_from_local_disk(kind: str, request: pytest.FixtureRequest, directory: Path) -> None:
     folder: IndexFolder = request.getfixturevalue(kind)
     files = [put(folder, "forest.ann", b"forest"), put(folder, "ids.npy", b"ids")]
     store = ShardCache(directory, 100)
@@ -239,9 +237,7 @@ def test_a_crowd_of_threads_stays_within_the_bound_and_reads_what_it_asked_for(
     assert store.stats().bytes == 100 * len(kept(directory))
 
 
-def test_a_full_disk_evicts_and_tries_once_more(
-    memory_folder: IndexFolder, directory: Path, monkeypatch: Any
-) -> None:
+def test_a_full_disk_evicts_and_tries_once_more(memory_folder: IndexFolder, directory: Path, monkeypatch: Any) -> None:
     old, new = put(memory_folder, "old", b"old"), put(memory_folder, "new", b"new")
     store = ShardCache(directory, 100)
     store.lease(memory_folder, PREFIX, [old]).release()
@@ -267,9 +263,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
         pytest.skip("mounting needs root")
-    if subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "none", mount_point], capture_output=True
-    ).returncode:
+    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "none", mount_point], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     yield mount_point
     subprocess.run(["umount", "-l", mount_point], check=True)

@@ -153,9 +153,7 @@ def test_a_local_file_is_readable_for_others_as_the_umask_says(local_folder: Ind
     assert local_folder.local_path("x").stat().st_mode & 0o777 == 0o644
 
 
-def test_unfinished_local_files_are_neither_listed_nor_left(
-    local_folder: IndexFolder, monkeypatch: Any
-) -> None:
+def test_unfinished_local_files_are_neither_listed_nor_left(local_folder: IndexFolder, monkeypatch: Any) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

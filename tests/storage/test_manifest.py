@@ -144,9 +144,7 @@ _share = st.floats(0, 1)
 _files = st.lists(
     st.builds(
         FileEntry,
-        name=st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=8).map(
-            lambda name: name + ".x"
-        ),
+        name=st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=8).map(lambda name: name + ".x"),
         bytes=st.integers(0, 2**40),
         sha256=st.integers(0, 16**64 - 1).map(lambda n: f"{n:064x}"),
     ),

@@ -110,9 +110,7 @@ def _conditional_conflict() -> OSError:
     "error",
     [TimeoutError(), OSError(errno.EINVAL, "PreconditionFailed"), FileExistsError(), RuntimeError("?")],
 )
-def test_a_lost_reply_to_our_own_put_is_settled_by_reading_back(
-    unreliable: Unreliable, error: Exception
-) -> None:
+def test_a_lost_reply_to_our_own_put_is_settled_by_reading_back(unreliable: Unreliable, error: Exception) -> None:
     unreliable.plan((error, True))
     assert put_if_absent(unreliable, NAME, b"ours")
 

@@ -1,0 +1,149 @@
+"""Exact neighbours and recall: the truth that an index is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dask
+import numpy as np
+import numpy.typing as npt
+
+from dask_annoy._native import ExactSearch
+from dask_annoy.cluster.collections import chunks_of, is_collection, rows_of_values
+from dask_annoy.cluster.executor import ClientLike, Place, executor_for
+from dask_annoy.cluster.inputs import VectorForm
+from dask_annoy.cluster.query import QueryResult
+from dask_annoy.errors import InvalidVectorsError
+from dask_annoy.shard import Hits, merge_hits
+from dask_annoy.vectors import RowSource, encode_rows, open_source
+
+__all__ = ["exact_neighbors", "recall"]
+
+_ROWS_OF_TASK: Final = 250_000
+
+
+@dataclass(frozen=True)
+class _Question:
+    queries: npt.NDArray[Any]  # encoded
+    metric: str
+    width: int
+    k: int
+    packed: bool
+    name: str
+
+    def answer(self, blocks: Any, n_jobs: int) -> Hits:
+        """Exact hits in (first row, rows) blocks; keys and ids are row numbers."""
+        binary = self.metric == "hamming"
+        search = ExactSearch(self.queries, self.metric, self.width, self.k, packed=binary)
+        for first, rows in blocks:
+            encoded = encode_rows(
+                rows, source=self.name, first_row=first, metric=self.metric, width=self.width, packed=self.packed
+            )
+            search.add(encoded, first, packed=binary, n_jobs=n_jobs)
+        ids, distances = search.answers()
+        return Hits(ids, distances, ids)
+
+
+def exact_neighbors(
+    vectors: Any,
+    queries: Any,
+    k: int = 10,
+    *,
+    metric: str = "angular",
+    column: str | None = None,
+    width: int | None = None,
+    packed: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    client: ClientLike = None,
+) -> QueryResult:
+    """The exact `k` nearest rows to each query, by looking at all of them, on the cluster if there is one.
+
+    Parameters
+    ----------
+    vectors : Dask array, Dask dataframe or series, numpy array, or URL
+        As for `build_index`.
+    queries : array of shape (m, width)
+        In memory; with ``packed=True`` of packed bits, too.
+    k : int
+    metric, column, width, packed, client
+        As for `build_index`.
+    storage_options : mapping, optional
+        What fsspec needs if `vectors` is a URL.
+
+    Returns
+    -------
+    QueryResult
+        Row numbers (int64, padded with -1) and distances (float32), numpy arrays of shape (m, k), nearest first.
+    """
+    form = VectorForm(metric, width, packed)
+    rows = np.asarray(queries)
+    if rows.ndim != 2:
+        raise InvalidVectorsError(f"queries have the shape {rows.shape}; expected two dimensions")
+    dimensions = form.width_of(rows.shape[1], "queries")
+    encoded = encode_rows(rows, source="queries", first_row=0, metric=metric, width=dimensions, packed=packed)
+    with executor_for(client) as executor:
+        if is_collection(vectors):
+            with executor.computing():
+                chunks = chunks_of(vectors, column)
+            question = _Question(encoded, metric, dimensions, k, packed, chunks.name)
+            first_rows = np.cumsum([0, *chunks.lengths]).tolist()
+            tasks = [
+                dask.delayed(_answer_chunk, pure=False)(question, values, first_rows[number])
+                for number, values in enumerate(chunks.delayed)
+            ]
+            hits = executor.compute(tasks, label="exact", weights=chunks.lengths)
+        else:
+            source = open_source(vectors, column=column, storage_options=storage_options)
+            question = _Question(encoded, metric, dimensions, k, packed, source.name)
+            ranges = [
+                _Range(source, start, min(source.n_rows, start + _ROWS_OF_TASK), question)
+                for start in range(0, source.n_rows, _ROWS_OF_TASK)
+            ]
+            hits = executor.run(_answer_range, ranges, label="exact")
+    if not hits:
+        raise InvalidVectorsError(f"{question.name} has no rows to compare with")
+    merged = merge_hits(hits, k, metric)
+    return QueryResult(merged.ids, merged.distances)
+
+
+def recall(ids: npt.ArrayLike, true_ids: npt.ArrayLike) -> float:
+    """The share of the true neighbours that were found.
+
+    Parameters
+    ----------
+    ids : array of shape (m, k)
+        Answers; further columns than `true_ids` has are not looked at.
+    true_ids : array of shape (m, k)
+        True neighbours; -1 or None pads rows that have fewer.
+
+    Returns
+    -------
+    float
+        From 0 to 1, over all queries together; 1 if there is nothing to find.
+    """
+    found, true = np.asarray(ids), np.asarray(true_ids)
+    if found.ndim != 2 or true.ndim != 2 or len(found) != len(true):
+        raise ValueError(f"expected answers and truth of shape (m, k), got {found.shape} and {true.shape}")
+    is_there = true != (None if true.dtype == object else -1)
+    hit = (true[:, :, None] == found[:, None, : true.shape[1]]).any(axis=2) & is_there
+    return float(hit.sum() / is_there.sum()) if is_there.any() else 1.0
+
+
+@dataclass(frozen=True)
+class _Range:
+    source: RowSource
+    start: int
+    stop: int
+    question: _Question
+
+
+def _answer_range(task: _Range, place: Place) -> Hits:
+    blocks = task.source.blocks(task.start, task.stop, max_bytes=place.settings.block_bytes)
+    return task.question.answer(blocks, place.n_jobs)
+
+
+def _answer_chunk(question: _Question, values: Any, first_row: int) -> Hits:
+    rows = rows_of_values(values, question.name, first_row)
+    return question.answer([(first_row, rows)] if len(rows) else [], 1)

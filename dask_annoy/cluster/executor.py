@@ -1,0 +1,329 @@
+"""Where tasks run: on threads of this process, or on a Dask cluster. Nothing above this file tells the two apart."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+import dask
+import distributed
+from dask.delayed import Delayed
+from distributed.worker import get_worker, thread_state
+
+from dask_annoy._native import set_stop_check
+from dask_annoy.cluster.placement import preferred_workers
+from dask_annoy.cluster.settings import Settings, current_settings
+from dask_annoy.storage import configure_cache
+
+__all__ = [
+    "ClientLike",
+    "ClusterExecutor",
+    "Executor",
+    "LocalExecutor",
+    "Place",
+    "Progress",
+    "enter_place",
+    "executor_for",
+]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+ClientLike: TypeAlias = "distributed.Client | Literal[False] | None"
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task runs.
+
+    Attributes
+    ----------
+    scratch : Path or None
+        Local folder for large temporary files; None for the temporary folder.
+    n_jobs : int
+        Threads that the task may use.
+    settings : Settings
+    """
+
+    scratch: Path | None
+    n_jobs: int
+    settings: Settings
+
+
+class Executor(abc.ABC):
+    """Runs a function on each of many tasks."""
+
+    #: Whether tasks run in other processes, so that what is in this one's memory has to travel.
+    is_remote: bool
+
+    @abc.abstractmethod
+    def run(
+        self,
+        function: Callable[[Task, Place], Result],
+        tasks: Sequence[Task],
+        *,
+        label: str,
+        weights: Sequence[int] | None = None,
+        affinity: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> list[Result]:
+        """Run all tasks and return their results in order. The first error stops the rest and is raised.
+
+        Parameters
+        ----------
+        function : callable
+            Of the module level. May run twice for a task, or be killed anywhere.
+        label : str
+            What is done, for progress and dashboards: one word.
+        weights : sequence of int, optional
+            Cost of each task, for progress.
+        affinity : sequence of str, optional
+            Tasks with the same string had better run in the same place.
+        """
+
+    @abc.abstractmethod
+    def compute(
+        self,
+        tasks: Sequence[Delayed],
+        *,
+        label: str,
+        weights: Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Compute Dask's delayed tasks, which stand on a user's collection, and return their results in order."""
+
+    @abc.abstractmethod
+    def computing(self) -> contextlib.AbstractContextManager[Any]:
+        """Have Dask's own ``compute()`` run where this executor's tasks do."""
+
+
+class LocalExecutor(Executor):
+    """Threads of this process. They share the processors; Ctrl-C stops what they run."""
+
+    is_remote = False
+
+    def run(
+        self,
+        function: Callable[[Task, Place], Result],
+        tasks: Sequence[Task],
+        *,
+        label: str,
+        weights: Sequence[int] | None = None,
+        affinity: Sequence[str] | None = None,  # noqa: ARG002 - there is one place only
+        progress: Progress | None = None,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> list[Result]:
+        """Run all tasks; see `Executor.run`."""
+        if not tasks:
+            return []
+        processors = granted_threads()
+        n_threads = min(len(tasks), processors)
+        place = enter_place(current_settings(), max(1, processors // n_threads))
+        stop = threading.Event()
+        meter = _Meter(label, weights or [1] * len(tasks), progress)
+        with futures.ThreadPoolExecutor(
+            n_threads, thread_name_prefix="dask-annoy", initializer=set_stop_check, initargs=(stop.is_set,)
+        ) as pool:
+            submitted = {pool.submit(function, task, place): number for number, task in enumerate(tasks)}
+            try:
+                for done in futures.as_completed(submitted):
+                    result = done.result()
+                    meter.advance(submitted[done])
+                    if on_result is not None:
+                        on_result(result)
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return [future.result() for future in submitted]
+
+    def compute(
+        self,
+        tasks: Sequence[Delayed],
+        *,
+        label: str,
+        weights: Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Compute delayed tasks; see `Executor.compute`."""
+        meter = _Meter(label, weights, progress)
+        results = list(dask.compute(*tasks, scheduler="threads"))
+        for number in range(len(tasks)):
+            meter.advance(number)
+        return results
+
+    def computing(self) -> contextlib.AbstractContextManager[Any]:
+        """See `Executor.computing`."""
+        return cast("contextlib.AbstractContextManager[Any]", dask.config.set(scheduler="threads"))
+
+
+class ClusterExecutor(Executor):
+    """Workers of a Dask cluster. A lost worker costs time: its tasks run again elsewhere."""
+
+    def __init__(self, client: distributed.Client) -> None:
+        if client.asynchronous:
+            raise TypeError(
+                "an asynchronous Dask client was given: dask-annoy's functions block, so give a synchronous client, "
+                "or call them from a thread"
+            )
+        self.client = client
+
+    @property
+    def is_remote(self) -> bool:  # type: ignore[override]
+        """Whether a worker is another process than this one."""
+        here = os.getpid()
+        return any(pid != here for pid in self.client.run(os.getpid).values())
+
+    def run(
+        self,
+        function: Callable[[Task, Place], Result],
+        tasks: Sequence[Task],
+        *,
+        label: str,
+        weights: Sequence[int] | None = None,
+        affinity: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> list[Result]:
+        """Run all tasks; see `Executor.run`."""
+        if not tasks:
+            return []
+        workers = self.client.nthreads()
+        # A task that has a worker's threads for itself uses them; where there are enough tasks, each uses one.
+        n_jobs = max(1, min(max(workers.values(), default=1), sum(workers.values()) // len(tasks)))
+        preferred = preferred_workers(affinity, sorted(workers)) if affinity and workers else [None] * len(tasks)
+        settings = current_settings()
+        run_id = uuid.uuid4().hex[:12]
+        submitted = {
+            self.client.submit(
+                run_at_place,
+                function,
+                task,
+                settings,
+                n_jobs,
+                key=f"annoy-{label}-{run_id}-{number}",
+                workers=worker,
+                allow_other_workers=worker is not None,
+                pure=False,
+            ): number
+            for number, (task, worker) in enumerate(zip(tasks, preferred, strict=True))
+        }
+        return self._gather(submitted, _Meter(label, weights or [1] * len(tasks), progress), on_result)
+
+    def compute(
+        self,
+        tasks: Sequence[Delayed],
+        *,
+        label: str,
+        weights: Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Compute delayed tasks; see `Executor.compute`."""
+        futures_of = self.client.compute(list(tasks))
+        submitted = {future: number for number, future in enumerate(futures_of)}
+        return self._gather(submitted, _Meter(label, weights, progress), None)
+
+    def computing(self) -> contextlib.AbstractContextManager[Any]:
+        """See `Executor.computing`."""
+        return cast("contextlib.AbstractContextManager[Any]", self.client.as_current())
+
+    def _gather(
+        self,
+        submitted: Mapping[distributed.Future[Any], int],
+        meter: _Meter,
+        on_result: Callable[[Any], None] | None,
+    ) -> list[Any]:
+        results: list[Any] = [None] * len(submitted)
+        try:
+            for future, result in distributed.as_completed(list(submitted), with_results=True):
+                results[submitted[future]] = result
+                meter.advance(submitted[future])
+                if on_result is not None:
+                    on_result(result)
+        except BaseException:
+            self.client.cancel(list(submitted), force=True)
+            raise
+        return results
+
+
+@contextlib.contextmanager
+def executor_for(client: ClientLike) -> Iterator[Executor]:
+    """The executor that `client` stands for.
+
+    None is the current Dask client (inside a Dask task: its cluster, the task's thread being lent to it meanwhile), or
+    local threads if there is none. False is local threads.
+    """
+    if client is False:
+        yield LocalExecutor()
+    elif client is not None:
+        yield ClusterExecutor(client)
+    elif _inside_task():
+        with distributed.worker_client() as task_client:
+            yield ClusterExecutor(task_client)
+    else:
+        try:
+            current = distributed.default_client()
+        except ValueError:
+            yield LocalExecutor()
+        else:
+            yield ClusterExecutor(current)
+
+
+def run_at_place(function: Callable[[Any, Place], Any], task: Any, settings: Settings, n_jobs: int) -> Any:
+    """Run a task where a Dask worker has put it."""
+    return function(task, enter_place(settings, n_jobs))
+
+
+def enter_place(settings: Settings, n_jobs: int) -> Place:
+    """Prepare this process for tasks: scratch and cache on the worker's own disk, if it is a worker."""
+    local = _worker_directory()
+    cache = settings.cache_directory or local
+    configure_cache(None if cache is None else Path(cache), settings.cache_bytes)
+    scratch = settings.scratch_directory or local
+    return Place(None if scratch is None else Path(scratch), n_jobs, settings)
+
+
+def _inside_task() -> bool:
+    return hasattr(thread_state, "execution_state")
+
+
+def _worker_directory() -> str | None:
+    try:
+        return str(get_worker().local_directory)
+    except ValueError:  # on another scheduler than distributed's
+        return None
+
+
+def granted_threads() -> int:
+    """Threads that work in this process may use: one inside a Dask task, else the processors it may run on."""
+    if _inside_task():
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Meter:
+    def __init__(self, label: str, weights: Sequence[int], progress: Progress | None) -> None:
+        self._label, self._weights, self._progress = label, weights, progress
+        self._done, self._total = 0, sum(weights)
+        self._tell()
+
+    def advance(self, number: int) -> None:
+        self._done += self._weights[number]
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._label, self._done, self._total)

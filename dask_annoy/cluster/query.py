@@ -1,0 +1,219 @@
+"""Queries: every shard is searched where it is mapped, answers are merged as a tree."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.highlevelgraph import HighLevelGraph
+
+from dask_annoy.cluster.executor import ClientLike, ClusterExecutor, Place, enter_place, executor_for
+from dask_annoy.cluster.settings import Settings, current_settings
+from dask_annoy.errors import InvalidVectorsError
+from dask_annoy.planning import budget_for
+from dask_annoy.shard import Hits, ShardHandle, merge_hits, open_shard, shard_handles
+from dask_annoy.storage import IndexFolder, Manifest
+from dask_annoy.vectors import encode_rows
+
+__all__ = ["QueryResult", "query"]
+
+_QUERIES_OF_TASK: Final = 4096
+_FAN_IN: Final = 8  # answers merged at a time
+
+# Bytes that a resident shard counts for in Dask's eyes: as many as make the scheduler prefer the worker that has it,
+# and so few that Dask does not think of spilling it.
+_RESIDENT_BYTES: Final = 32 * 2**20
+
+
+class QueryResult(NamedTuple):
+    """Answers: ids and distances, numpy or lazy Dask arrays of shape (m, k), nearest first."""
+
+    ids: Any
+    distances: Any
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of every shard, but for the queries."""
+
+    metric: str
+    width: int
+    k: int
+    search_k: int
+
+    def encode(self, rows: npt.NDArray[Any], first_row: int) -> npt.NDArray[Any]:
+        if rows.ndim != 2:
+            raise InvalidVectorsError(f"queries have the shape {rows.shape}; expected (m, {self.width})")
+        row_bytes = -(-self.width // 8)
+        packed = self.metric == "hamming" and rows.dtype == np.uint8 and rows.shape[1] == row_bytes != self.width
+        return encode_rows(
+            rows, source="queries", first_row=first_row, metric=self.metric, width=self.width, packed=packed
+        )
+
+
+def query(
+    folder: IndexFolder,
+    manifest: Manifest,
+    client: ClientLike,
+    Q: Any,
+    k: int,
+    search_k: int | None,
+    target_recall: float | None,
+) -> QueryResult:
+    """Answer queries; see `ShardedIndex.query`."""
+    question = _Question(manifest.metric, manifest.width, _checked_k(k), _budget(manifest, k, search_k, target_recall))
+    shards = shard_handles(folder, manifest)
+    if dask.is_dask_collection(Q):
+        return _lazy(Q, shards, question)
+    rows = np.asarray(Q)
+    if rows.ndim == 1 and rows.dtype != object:
+        ids, distances = query(folder, manifest, client, rows[None, :], k, search_k, target_recall)
+        return QueryResult(ids[0], distances[0])
+    encoded = question.encode(rows, 0)
+    with executor_for(client) as executor:
+        if isinstance(executor, ClusterExecutor):
+            hits = _on_cluster(executor, encoded, shards, question)
+        else:
+            enter_place(current_settings(), 0)
+            hits = _merged(
+                [open_shard(shard).search(encoded, question.k, question.search_k) for shard in shards], question
+            )
+    return QueryResult(hits.ids, hits.distances)
+
+
+def _checked_k(k: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k must be a positive number of neighbours, not {k!r}")
+    return int(k)
+
+
+def _budget(manifest: Manifest, k: int, search_k: int | None, target_recall: float | None) -> int:
+    if search_k is not None:
+        if target_recall is not None:
+            raise ValueError("give search_k or target_recall, not both: each decides the search budget")
+        if isinstance(search_k, bool) or not isinstance(search_k, (int, np.integer)) or search_k < 1:
+            raise ValueError(f"search_k must be a positive number of candidates, not {search_k!r}")
+        return int(search_k)
+    tuned = budget_for(manifest.tuning, k, target_recall)
+    return k * manifest.shards[0].n_trees if tuned is None else tuned
+
+
+# On a cluster, from numpy
+
+
+@dataclass(frozen=True)
+class _SearchTask:
+    shard: ShardHandle
+    queries: npt.NDArray[Any]
+    question: _Question
+
+
+def _on_cluster(
+    executor: ClusterExecutor, encoded: npt.NDArray[Any], shards: Sequence[ShardHandle], question: _Question
+) -> Hits:
+    blocks = [encoded[start : start + _QUERIES_OF_TASK] for start in range(0, len(encoded), _QUERIES_OF_TASK)]
+    tasks = [_SearchTask(shard, block, question) for block in blocks or [encoded] for shard in shards]
+    answers = executor.run(_search, tasks, label="search", affinity=[task.shard.entry.uuid for task in tasks])
+    merged = [_merged(answers[start : start + len(shards)], question) for start in range(0, len(answers), len(shards))]
+    return Hits(
+        np.concatenate([hits.keys for hits in merged]),
+        np.concatenate([hits.distances for hits in merged]),
+        np.concatenate([hits.ids for hits in merged]),
+    )
+
+
+def _search(task: _SearchTask, place: Place) -> Hits:
+    return open_shard(task.shard).search(task.queries, task.question.k, task.question.search_k, n_jobs=place.n_jobs)
+
+
+def _merged(hits: Sequence[Hits], question: _Question) -> Hits:
+    level = list(hits)
+    while len(level) > 1:
+        level = [
+            merge_hits(level[start : start + _FAN_IN], question.k, question.metric)
+            for start in range(0, len(level), _FAN_IN)
+        ]
+    return level[0]
+
+
+# Lazy, from a Dask array
+
+
+class _ResidentShard:
+    """Stands in a graph for a shard that a worker has open, so that the scheduler sends its searches there."""
+
+    def __init__(self, handle: ShardHandle) -> None:
+        self.handle = handle
+
+    def __sizeof__(self) -> int:
+        return min(self.handle.bytes, _RESIDENT_BYTES)
+
+
+def _lazy(Q: Any, shards: Sequence[ShardHandle], question: _Question) -> QueryResult:
+    if not (hasattr(Q, "chunks") and hasattr(Q, "rechunk")):
+        raise InvalidVectorsError(f"queries of type {type(Q).__name__} are not supported: give a numpy or Dask array")
+    if Q.ndim != 2:
+        raise InvalidVectorsError(f"queries have {Q.ndim} dimensions; expected two: (m, {question.width})")
+    question.encode(np.empty((0, Q.shape[1]), Q.dtype), 0)  # a wrong width or type shows now, not in the tasks
+    if len(Q.chunks[1]) > 1:
+        Q = Q.rechunk({1: -1})
+    settings = current_settings()
+    token = dask.base.tokenize(Q.name, [shard.entry.uuid for shard in shards], shards[0].folder.url, question)
+    first_rows = [0, *itertools.accumulate(Q.chunks[0])]
+    blocks = range(len(Q.chunks[0]))
+
+    opened = {f"annoy-open-{token}-{shard.entry.slot}": (_open, shard, settings) for shard in shards}
+    searched = {
+        (f"annoy-search-{token}", block, shard.entry.slot): (
+            _search_block,
+            f"annoy-open-{token}-{shard.entry.slot}",
+            (Q.name, block, 0),
+            first_rows[block],
+            question,
+            settings,
+        )
+        for block in blocks
+        for shard in shards
+    }
+    merges: dict[Any, Any] = {}
+    roots: dict[int, Any] = {}
+    for block in blocks:
+        level: list[Any] = [(f"annoy-search-{token}", block, shard.entry.slot) for shard in shards]
+        for depth in itertools.count():
+            if len(level) == 1:
+                break
+            groups = [level[start : start + _FAN_IN] for start in range(0, len(level), _FAN_IN)]
+            level = [(f"annoy-merge-{token}", block, depth, number) for number in range(len(groups))]
+            merges |= {key: (_merged, group, question) for key, group in zip(level, groups, strict=True)}
+        roots[block] = level[0]
+
+    def output(name: str, dtype: Any) -> da.Array:
+        key = f"annoy-{name}-{token}"
+        taken = {(key, block, 0): (getattr, roots[block], name) for block in blocks}
+        graph = HighLevelGraph.from_collections(key, {**opened, **searched, **merges, **taken}, dependencies=[Q])
+        return da.Array(graph, key, chunks=(Q.chunks[0], (question.k,)), dtype=dtype)
+
+    id_dtype = np.dtype(np.int64) if shards[0].id_type == "int64" else np.dtype(object)
+    return QueryResult(output("ids", id_dtype), output("distances", np.dtype(np.float32)))
+
+
+def _open(shard: ShardHandle, settings: Settings) -> _ResidentShard:
+    enter_place(settings, 1)
+    open_shard(shard)
+    return _ResidentShard(shard)
+
+
+def _search_block(
+    resident: _ResidentShard, rows: npt.NDArray[Any], first_row: int, question: _Question, settings: Settings
+) -> Hits:
+    enter_place(settings, 1)
+    first = 0 if np.isnan(first_row) else int(first_row)
+    return open_shard(resident.handle).search(
+        question.encode(np.asarray(rows), first), question.k, question.search_k, n_jobs=1
+    )

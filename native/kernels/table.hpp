@@ -1,0 +1,36 @@
+// The functions of one instruction set. Included by the kernels themselves: nothing here may be an inline function of
+// the standard library (kernels_impl.hpp says why).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dask_annoy {
+
+// Rows that lie `stride` bytes apart; `ids` names the rows wanted, or is null for rows 0, 1, 2 …
+struct RowSet {
+  const char* base;
+  std::size_t stride;
+  const std::int32_t* ids;
+  std::size_t count;
+};
+
+struct Kernels {
+  const char* name;
+
+  float (*dot)(const float* a, const float* b, std::size_t width);
+  float (*squared_l2)(const float* a, const float* b, std::size_t width);
+  float (*l1)(const float* a, const float* b, std::size_t width);
+  std::uint32_t (*hamming)(const std::uint64_t* a, const std::uint64_t* b, std::size_t words);
+
+  // out[r] = f(query, row r). Rows are fetched ahead, as their order is random to the hardware.
+  void (*dot_rows)(const float* query, const RowSet& rows, std::size_t width, float* out);
+  void (*squared_l2_rows)(const float* query, const RowSet& rows, std::size_t width, float* out);
+  void (*l1_rows)(const float* query, const RowSet& rows, std::size_t width, float* out);
+  void (*hamming_rows)(const std::uint64_t* query, const RowSet& rows, std::size_t words, float* out);
+
+  // centroid = (centroid * weight + x * scale) / (weight + 1): one step of two-means.
+  void (*move_centroid)(float* centroid, float weight, const float* x, float scale, std::size_t width);
+};
+
+}  // namespace dask_annoy
