@@ -264,20 +264,24 @@ def executor_for(client: ClientLike) -> Iterator[Executor]:
     None is the current Dask client (inside a Dask task: its cluster, the task's thread being lent to it meanwhile), or
     local threads if there is none. False is local threads.
     """
-    if client is False:
-        yield LocalExecutor()
-    elif client is not None:
-        yield ClusterExecutor(client)
-    elif _inside_task():
+    if client is None and _inside_task():
         with distributed.worker_client() as task_client:
             yield ClusterExecutor(task_client)
-    else:
-        try:
-            current = distributed.default_client()
-        except ValueError:
-            yield LocalExecutor()
-        else:
-            yield ClusterExecutor(current)
+        return
+    found = current_client(client)
+    yield LocalExecutor() if found is None else ClusterExecutor(found)
+
+
+def current_client(client: ClientLike) -> distributed.Client | None:
+    """The client that `client` stands for; None for local threads."""
+    if client is False:
+        return None
+    if client is not None:
+        return client
+    try:
+        return distributed.get_client() if _inside_task() else distributed.default_client()
+    except ValueError:
+        return None
 
 
 def run_at_place(function: Callable[[Any, Place], Any], task: Any, settings: Settings, n_jobs: int) -> Any:

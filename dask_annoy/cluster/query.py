@@ -11,9 +11,18 @@ import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from dask_annoy.cluster.executor import ClientLike, ClusterExecutor, Place, enter_place, executor_for
+from dask_annoy.cluster.executor import (
+    ClientLike,
+    ClusterExecutor,
+    Place,
+    current_client,
+    enter_place,
+    executor_for,
+    granted_threads,
+)
+from dask_annoy.cluster.placement import preferred_workers
 from dask_annoy.cluster.settings import Settings, current_settings
 from dask_annoy.errors import InvalidVectorsError
 from dask_annoy.planning import budget_for
@@ -70,7 +79,7 @@ def query(
     question = _Question(manifest.metric, manifest.width, _checked_k(k), _budget(manifest, k, search_k, target_recall))
     shards = shard_handles(folder, manifest)
     if dask.is_dask_collection(Q):
-        return _lazy(Q, shards, question)
+        return _lazy(Q, shards, question, client)
     rows = np.asarray(Q)
     if rows.ndim == 1 and rows.dtype != object:
         ids, distances = query(folder, manifest, client, rows[None, :], k, search_k, target_recall)
@@ -80,10 +89,8 @@ def query(
         if isinstance(executor, ClusterExecutor):
             hits = _on_cluster(executor, encoded, shards, question)
         else:
-            enter_place(current_settings(), 0)
-            hits = _merged(
-                [open_shard(shard).search(encoded, question.k, question.search_k) for shard in shards], question
-            )
+            place = enter_place(current_settings(), granted_threads())
+            hits = _merged([_search(_SearchTask(shard, encoded, question), place) for shard in shards], question)
     return QueryResult(hits.ids, hits.distances)
 
 
@@ -155,7 +162,7 @@ class _ResidentShard:
         return min(self.handle.bytes, _RESIDENT_BYTES)
 
 
-def _lazy(Q: Any, shards: Sequence[ShardHandle], question: _Question) -> QueryResult:
+def _lazy(Q: Any, shards: Sequence[ShardHandle], question: _Question, client: ClientLike) -> QueryResult:
     if not (hasattr(Q, "chunks") and hasattr(Q, "rechunk")):
         raise InvalidVectorsError(f"queries of type {type(Q).__name__} are not supported: give a numpy or Dask array")
     if Q.ndim != 2:
@@ -163,44 +170,94 @@ def _lazy(Q: Any, shards: Sequence[ShardHandle], question: _Question) -> QueryRe
     question.encode(np.empty((0, Q.shape[1]), Q.dtype), 0)  # a wrong width or type shows now, not in the tasks
     if len(Q.chunks[1]) > 1:
         Q = Q.rechunk({1: -1})
+    layers = _layers(Q, shards, question, _preferred(shards, client))
+    return QueryResult(
+        _answer_array(layers, Q, question.k, "ids", np.int64 if shards[0].id_type == "int64" else object),
+        _answer_array(layers, Q, question.k, "distances", np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The graph of hits: its layers, and the key of each block's merged hits."""
+
+    token: str
+    graph: HighLevelGraph
+    merged: list[Any]
+
+
+def _layers(Q: da.Array, shards: Sequence[ShardHandle], question: _Question, workers: Sequence[str | None]) -> _Layers:
     settings = current_settings()
     token = dask.base.tokenize(Q.name, [shard.entry.uuid for shard in shards], shards[0].folder.url, question)
     first_rows = [0, *itertools.accumulate(Q.chunks[0])]
     blocks = range(len(Q.chunks[0]))
-
-    opened = {f"annoy-open-{token}-{shard.entry.slot}": (_open, shard, settings) for shard in shards}
-    searched = {
-        (f"annoy-search-{token}", block, shard.entry.slot): (
-            _search_block,
-            f"annoy-open-{token}-{shard.entry.slot}",
-            (Q.name, block, 0),
-            first_rows[block],
-            question,
-            settings,
+    layers: dict[str, Any] = dict(Q.dask.layers)
+    dependencies: dict[str, set[str]] = {name: set(names) for name, names in Q.dask.dependencies.items()}
+    for shard, worker in zip(shards, workers, strict=True):
+        # One key for an open shard whatever is asked: a scheduler that knows it already keeps to its place.
+        opened = f"annoy-open-{dask.base.tokenize(shard.entry.uuid, shard.folder.url, settings)}"
+        searched = _search_layer(token, shard)
+        place = None if worker is None else {"workers": [worker], "allow_other_workers": True}
+        layers[opened] = MaterializedLayer({opened: (_open, shard, settings)}, annotations=place)
+        layers[searched] = MaterializedLayer(
+            {
+                (searched, block): (_search_block, opened, (Q.name, block, 0), first_rows[block], question, settings)
+                for block in blocks
+            },
+            annotations=place,
         )
-        for block in blocks
-        for shard in shards
-    }
+        dependencies[opened] = set()
+        dependencies[searched] = {opened, Q.name}
+    name = f"annoy-merge-{token}"
     merges: dict[Any, Any] = {}
-    roots: dict[int, Any] = {}
+    merged: list[Any] = []
     for block in blocks:
-        level: list[Any] = [(f"annoy-search-{token}", block, shard.entry.slot) for shard in shards]
+        level: list[Any] = [(_search_layer(token, shard), block) for shard in shards]
         for depth in itertools.count():
+            groups = [level[start : start + _FAN_IN] for start in range(0, len(level), _FAN_IN)]
+            level = [(name, block, depth, number) for number in range(len(groups))]
+            merges |= {key: (_merged, group, question) for key, group in zip(level, groups, strict=True)}
             if len(level) == 1:
                 break
-            groups = [level[start : start + _FAN_IN] for start in range(0, len(level), _FAN_IN)]
-            level = [(f"annoy-merge-{token}", block, depth, number) for number in range(len(groups))]
-            merges |= {key: (_merged, group, question) for key, group in zip(level, groups, strict=True)}
-        roots[block] = level[0]
+        merged += level
+    layers[name] = MaterializedLayer(merges)
+    dependencies[name] = {_search_layer(token, shard) for shard in shards}
+    return _Layers(token, HighLevelGraph(layers, dependencies), merged)
 
-    def output(name: str, dtype: Any) -> da.Array:
-        key = f"annoy-{name}-{token}"
-        taken = {(key, block, 0): (getattr, roots[block], name) for block in blocks}
-        graph = HighLevelGraph.from_collections(key, {**opened, **searched, **merges, **taken}, dependencies=[Q])
-        return da.Array(graph, key, chunks=(Q.chunks[0], (question.k,)), dtype=dtype)
 
-    id_dtype = np.dtype(np.int64) if shards[0].id_type == "int64" else np.dtype(object)
-    return QueryResult(output("ids", id_dtype), output("distances", np.dtype(np.float32)))
+def _search_layer(token: str, shard: ShardHandle) -> str:
+    return f"annoy-search-{token}-{shard.entry.slot}"
+
+
+def _answer_array(layers: _Layers, Q: da.Array, k: int, field: str, dtype: Any) -> da.Array:
+    name = f"annoy-{field}-{layers.token}"
+    taken = {(name, block, 0): (getattr, key, field) for block, key in enumerate(layers.merged)}
+    merge_name = f"annoy-merge-{layers.token}"
+    graph = HighLevelGraph(
+        {**layers.graph.layers, name: MaterializedLayer(taken)},
+        {**layers.graph.dependencies, name: {merge_name}},
+    )
+    return _PlacedArray(graph, name, chunks=(Q.chunks[0], (k,)), dtype=np.dtype(dtype))
+
+
+class _PlacedArray(da.Array):  # type: ignore[misc]  # Dask has no types
+    """An array whose tasks keep their preferred workers: Dask's fusion of tasks drops annotations (dask#7036)."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def __dask_optimize__(dsk: Any, keys: Any, **kwargs: Any) -> Any:
+        with dask.config.set({"optimization.fuse.active": False}):
+            return da.optimize(dsk, keys, **kwargs)
+
+
+def _preferred(shards: Sequence[ShardHandle], client: ClientLike) -> Sequence[str | None]:
+    """The worker that had better search each shard, of those that the cluster has now; None without a cluster."""
+    current = current_client(client)
+    workers = sorted(current.nthreads()) if current is not None else []
+    if not workers:
+        return [None] * len(shards)
+    return preferred_workers([shard.entry.uuid for shard in shards], workers)
 
 
 def _open(shard: ShardHandle, settings: Settings) -> _ResidentShard:

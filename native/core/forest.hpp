@@ -24,7 +24,7 @@ struct Forest {
 };
 
 // Finds the roots of the forest in `size` bytes and checks every node, so that no search can leave the bytes or fail
-// to end: sizes, kinds, item numbers and children in range, split bits, and one parent a node.
+// to end: sizes, kinds, item numbers and children in range, split bits, one parent a node, no node left over.
 // `where` names the bytes in errors. Throws CorruptFile.
 Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout,
                     const std::string& where);

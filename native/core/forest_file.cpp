@@ -19,6 +19,7 @@ class Parser {
     find_roots();
     check_items();
     check_trees();
+    check_nothing_is_left_over();
   }
 
  private:
@@ -42,6 +43,7 @@ class Parser {
     std::int32_t first = n_nodes - 1;
     while (first > n_items && forest_.node(first - 1).n_descendants() == n_items) --first;
     const std::int32_t found = n_nodes - first;
+    first_of_run_ = first;
     if (is_whole_tree(forest_.node(n_nodes - 1))) {
       // The originals run into their copies: half of them are trees.
       if (found % 2 == 0) first += found / 2;
@@ -87,7 +89,6 @@ class Parser {
   // One pass. With at most one parent a node, and none for roots, no walk from a root meets a node twice.
   void check_trees() {
     const auto n_nodes = static_cast<std::int32_t>(forest_.n_nodes);
-    const std::int32_t first_root = forest_.roots.front();
     for (const std::int32_t root : forest_.roots) root_children_.push_back(children_of(root));
     std::sort(root_children_.begin(), root_children_.end());
     has_parent_.assign(forest_.n_nodes - static_cast<std::size_t>(forest_.n_items), false);
@@ -98,7 +99,7 @@ class Parser {
       if (n <= forest_.layout.list_capacity) {
         check_list(id, node.list(), n);
       } else {
-        check_split(id, node, id < first_root && n == forest_.n_items);
+        check_split(id, node, id < forest_.roots.front() && n == forest_.n_items);
       }
     }
     for (const std::int32_t root : forest_.roots) {
@@ -106,6 +107,27 @@ class Parser {
     }
     for (const std::int32_t original : originals_) {
       if (parent_flag(original)) refuse(described(original) + ", a root's original, is the child of another node");
+    }
+  }
+
+  // Only the file's last node tells where the items end, so a file that was cut would pass for one of fewer items,
+  // were it not for the nodes that are left over.
+  void check_nothing_is_left_over() const {
+    auto original = originals_.begin();
+    for (std::int32_t id = forest_.n_items; id < first_of_run_; ++id) {
+      if (original != originals_.end() && *original == id) {
+        ++original;
+      } else if (!parent_flag(id)) {
+        refuse(described(id) + " belongs to no tree (cut, or of another metric or width?)");
+      }
+    }
+    if (forest_.n_items != 1) return;
+    // The list of a single item; another item would look like it, but for its vector.
+    for (const std::int32_t root : forest_.roots) {
+      const std::int32_t* const list = forest_.node(root).list();
+      if (std::any_of(list + 1, list + forest_.layout.list_capacity, [](std::int32_t rest) { return rest != 0; })) {
+        refuse("the root " + described(root) + " over a single item looks like another item (cut?)");
+      }
     }
   }
 
@@ -153,6 +175,7 @@ class Parser {
 
   Forest& forest_;
   const std::string& where_;
+  std::int32_t first_of_run_ = 0;  // of the nodes at the end that descend to all items
   std::vector<bool> has_parent_;
   std::vector<std::int32_t> originals_;
   std::vector<Children> root_children_;  // sorted

@@ -59,7 +59,7 @@ const Plane& Splitter::split(const std::int32_t* ids, std::size_t n, std::uint64
   Random random(seed);
   plane_.random = false;
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    choose_plane(ids, n, random);
+    if (!choose_plane(ids, n, random)) break;  // nor would another try find one
     const std::size_t ones = take_sides(ids, n, combine(seed, static_cast<std::uint64_t>(attempt)), sides);
     const double share = share_of_larger(ones, n);
     if (share < kGoodBalance || (attempt == kTries - 1 && share <= kWorstBalance && ones > 0 && ones < n)) {
@@ -74,27 +74,27 @@ const Plane& Splitter::split(const std::int32_t* ids, std::size_t n, std::uint64
   return plane_;
 }
 
-void Splitter::choose_plane(const std::int32_t* ids, std::size_t n, Random& random) {
+bool Splitter::choose_plane(const std::int32_t* ids, std::size_t n, Random& random) {
   if (is_binary(items_.layout.metric)) {
-    choose_bit(ids, n, random);
-    return;
+    return choose_bit(ids, n, random);
   }
   two_means(ids, n, random);
   for (std::size_t i = 0; i < dimensions_; ++i) plane_.normal[i] = p_[i] - q_[i];
   plane_.offset = 0.0f;
   if (!normalize(plane_.normal)) {
     std::fill(plane_.normal.begin(), plane_.normal.end(), 0.0f);
-    return;
+    return true;
   }
   if (items_.layout.metric == Metric::euclidean || items_.layout.metric == Metric::manhattan) {
     // Halfway between the two means.
     for (std::size_t i = 0; i < dimensions_; ++i) p_[i] = (p_[i] + q_[i]) / 2.0f;
     plane_.offset = -kernels().dot(plane_.normal.data(), p_.data(), dimensions_);
   }
+  return true;
 }
 
 // The first bit drawn that parts the items; after some draws in vain, the first of all that does.
-void Splitter::choose_bit(const std::int32_t* ids, std::size_t n, Random& random) {
+bool Splitter::choose_bit(const std::int32_t* ids, std::size_t n, Random& random) {
   const auto parts = [&](std::uint64_t bit) {
     const bool first = bit_of_split(items_.node(ids[0]).bits(), bit);
     return std::any_of(ids + 1, ids + n,
@@ -102,12 +102,13 @@ void Splitter::choose_bit(const std::int32_t* ids, std::size_t n, Random& random
   };
   for (int draw = 0; draw < kBitsTried; ++draw) {
     plane_.bit = split_bit_of_dimension(random.below(items_.layout.width));
-    if (parts(plane_.bit)) return;
+    if (parts(plane_.bit)) return true;
   }
   for (std::size_t dimension = 0; dimension < items_.layout.width; ++dimension) {
     plane_.bit = split_bit_of_dimension(dimension);
-    if (parts(plane_.bit)) return;
+    if (parts(plane_.bit)) return true;
   }
+  return false;
 }
 
 // Makes a unit vector of an item where directions are compared; 0 for an item without one.

@@ -40,8 +40,9 @@ class Splitter {
   const Plane& split(const std::int32_t* ids, std::size_t n, std::uint64_t seed, std::uint8_t* sides);
 
  private:
-  void choose_plane(const std::int32_t* ids, std::size_t n, Random& random);
-  void choose_bit(const std::int32_t* ids, std::size_t n, Random& random);
+  // False when no plane can part the items, as they are all equal.
+  bool choose_plane(const std::int32_t* ids, std::size_t n, Random& random);
+  bool choose_bit(const std::int32_t* ids, std::size_t n, Random& random);
   void two_means(const std::int32_t* ids, std::size_t n, Random& random);
   void start_centroid(std::vector<float>& centroid, const std::int32_t id) const;
   float scale_of(const NodeView& item) const;

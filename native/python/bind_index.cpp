@@ -280,7 +280,7 @@ Returns
 bool
     True.
 )doc")
-      .def("unbuild", &unbuild, unlocked(), "Remove the trees, to add items again.")
+      .def("unbuild", &unbuild, "Remove the trees, to add items again.")
       .def("save", &save, py::arg("fn"), py::arg("prefault") = false,
            "Write the index to a file, whole or not at all, and go on from that file.")
       .def("load", &load, py::arg("fn"), py::arg("prefault") = false, R"doc(

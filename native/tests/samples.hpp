@@ -1,0 +1,68 @@
+// Vectors, forests and folders to test with.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/builder.hpp"
+#include "core/forest.hpp"
+#include "core/topk.hpp"
+
+namespace dask_annoy {
+
+constexpr Metric kMetrics[] = {Metric::angular, Metric::euclidean, Metric::manhattan, Metric::hamming, Metric::dot};
+
+struct Vectors {
+  Layout layout;
+  std::vector<char> bytes;
+
+  std::size_t stride() const { return layout.vector_bytes(); }
+  std::size_t count() const { return bytes.size() / stride(); }
+  const char* row(std::size_t i) const { return bytes.data() + i * stride(); }
+  float* floats(std::size_t i) { return reinterpret_cast<float*>(bytes.data() + i * stride()); }
+};
+
+// The same on every machine: sums of whole numbers, or words of bits.
+Vectors random_vectors(const Layout& layout, std::size_t count, std::uint64_t seed);
+
+struct BuildOptions {
+  int n_trees = 5;
+  std::size_t n_threads = 2;
+  std::uint64_t seed = 7;
+  std::vector<std::int64_t> ids = {};  // 0, 1, 2 … if empty
+  std::shared_ptr<NodeStorage> storage = nullptr;  // in memory if absent
+};
+
+Forest built(const Vectors& vectors, const BuildOptions& options = {});
+
+std::vector<char> bytes_of(const Forest& forest);
+
+// Parses a copy of exactly these bytes, so that a sanitizer sees a step beyond them.
+Forest parsed(const std::vector<char>& bytes, const Layout& layout);
+
+// All present items, scored one by one.
+std::vector<Neighbor> brute_force(const Forest& forest, const void* query, std::size_t n);
+
+std::vector<std::int64_t> ids_of(const std::vector<Neighbor>& neighbors);
+
+// Removed with all it holds.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  std::vector<std::string> names() const;
+
+ private:
+  std::string path_;
+};
+
+std::vector<char> read_file(const std::string& path);
+void write_file(const std::string& path, const std::vector<char>& bytes);
+
+}  // namespace dask_annoy

@@ -1,0 +1,301 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "core/digest.hpp"
+#include "core/errors.hpp"
+#include "kernels/kernels.hpp"
+#include "samples.hpp"
+
+using namespace dask_annoy;
+
+namespace {
+
+// Walks the tree of a root and checks what the format asks of every node; counts how often each item is met.
+class TreeInspector {
+ public:
+  explicit TreeInspector(const Forest& forest) : forest_(forest) {}
+
+  void inspect(std::int32_t original) { descend(original, true); }
+
+  const std::map<std::int32_t, int>& met() const { return met_; }
+
+ private:
+  // The number of items below the node.
+  std::int32_t descend(std::int32_t id, bool is_root) {
+    if (id < forest_.n_items) {
+      ++met_[id];
+      return 1;
+    }
+    const NodeView node = forest_.node(id);
+    const std::int32_t n = node.n_descendants();
+    std::int32_t below = 0;
+    if (n <= forest_.layout.list_capacity) {
+      for (std::int32_t i = 0; i < forest_.layout.list_capacity; ++i) {
+        if (i < n) {
+          // Where a root counts holes its list is filled up with zeros.
+          if (!is_root || i == 0 || node.list()[i] > node.list()[i - 1]) ++met_[node.list()[i]];
+          ++below;
+        } else {
+          CHECK(node.list()[i] == 0);
+        }
+      }
+    } else {
+      CHECK(node.child(0) < id);
+      CHECK(node.child(1) < id);
+      below = descend(node.child(0), false) + descend(node.child(1), false);
+      check_padding(id);
+    }
+    if (!is_root) CHECK(n == below);
+    return below;
+  }
+
+  void check_padding(std::int32_t id) {
+    const NodeView node = forest_.node(id);
+    if (forest_.layout.metric == Metric::dot) CHECK(node.scalar() == 0.0f);
+    if (forest_.layout.metric == Metric::hamming) {
+      CHECK(node.scalar() == 0.0f);
+      for (std::size_t w = 1; w < forest_.layout.words; ++w) CHECK(node.bits()[w] == 0);
+    }
+  }
+
+  const Forest& forest_;
+  std::map<std::int32_t, int> met_;
+};
+
+// Roots in their places: nodes whose copies stand at the end, in the same order.
+std::vector<std::int32_t> originals_of(const Forest& forest) {
+  std::vector<std::int32_t> originals;
+  std::int32_t id = forest.n_items;
+  for (const std::int32_t root : forest.roots) {
+    while (id < forest.roots.front() && std::memcmp(forest.at(id), forest.at(root), forest.layout.node_size) != 0) ++id;
+    REQUIRE(id < forest.roots.front());
+    originals.push_back(id++);
+  }
+  return originals;
+}
+
+void check_structure(const Forest& forest, int n_trees, const std::set<std::int32_t>& present) {
+  REQUIRE(forest.roots.size() == static_cast<std::size_t>(n_trees));
+  CHECK(forest.roots.back() == static_cast<std::int32_t>(forest.n_nodes) - 1);
+  CHECK(forest.roots.front() == static_cast<std::int32_t>(forest.n_nodes) - n_trees);
+  for (const std::int32_t original : originals_of(forest)) {
+    TreeInspector inspector(forest);
+    inspector.inspect(original);
+    std::set<std::int32_t> met;
+    for (const auto& [item, times] : inspector.met()) {
+      if (present.count(item) != 0) met.insert(item);
+    }
+    CHECK(met == present);
+  }
+  // What was written passes for sound when it is read, and means the same.
+  const Forest read = parsed(bytes_of(forest), forest.layout);
+  CHECK(read.n_items == forest.n_items);
+  CHECK(read.roots == forest.roots);
+  CHECK(read.has_holes == forest.has_holes);
+}
+
+std::set<std::int32_t> first(std::int32_t n) {
+  std::set<std::int32_t> items;
+  for (std::int32_t i = 0; i < n; ++i) items.insert(i);
+  return items;
+}
+
+struct KernelsRestored {
+  ~KernelsRestored() { use_kernels(""); }
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("builder");
+
+TEST_CASE("the bytes are the same for any number of threads, any kernels, in memory and on disk") {
+  const KernelsRestored restored;
+  const TemporaryFolder folder;
+  for (const Metric metric : kMetrics) {
+    CAPTURE(metric_name(metric));
+    const Vectors vectors = random_vectors(Layout::of(metric, 19), 700, 1);
+    std::vector<char> expected;
+    for (const std::string& kernels : available_kernels()) {
+      use_kernels(kernels);
+      for (const std::size_t n_threads : {1, 2, 5}) {
+        for (const bool on_disk : {false, true}) {
+          BuildOptions options;
+          options.n_threads = n_threads;
+          if (on_disk) options.storage = file_storage(folder.file("forest"));
+          const std::vector<char> bytes = bytes_of(built(vectors, options));
+          if (expected.empty()) expected = bytes;
+          CHECK(bytes == expected);
+          if (on_disk) CHECK(read_file(folder.file("forest")) == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the bytes are those of earlier releases, on every machine") {
+  // A change here changes every user's files: it needs a reason and a line in the changelog.
+  const std::map<Metric, std::uint64_t> expected = {
+      {Metric::angular, GOLDEN_ANGULAR},
+  };
+  for (const Metric metric : kMetrics) {
+    CAPTURE(metric_name(metric));
+    const std::vector<char> bytes = bytes_of(built(random_vectors(Layout::of(metric, 40), 2000, 2)));
+    CHECK(digest_rows(bytes.data(), bytes.size(), bytes.size(), 1, 0).second == expected.at(metric));
+  }
+}
+
+TEST_CASE("trees are written children first, hold every item once, pad with zeros, and have their roots copied") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(metric_name(metric));
+    for (const std::size_t n_items : {1, 2, 3, 7, 8, 40, 500}) {
+      CAPTURE(n_items);
+      const Forest forest = built(random_vectors(Layout::of(metric, 5), n_items, 3));
+      check_structure(forest, 5, first(static_cast<std::int32_t>(n_items)));
+    }
+  }
+}
+
+TEST_CASE("numbers without an item are holes of zeros and in no tree") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(metric_name(metric));
+    for (const std::size_t n_items : {1, 2, 3, 9, 200}) {
+      CAPTURE(n_items);
+      for (const std::int64_t apart : {2, 50}) {
+        BuildOptions options;
+        std::set<std::int32_t> present;
+        for (std::size_t i = 0; i < n_items; ++i) {
+          options.ids.push_back(3 + apart * static_cast<std::int64_t>(i));
+          present.insert(static_cast<std::int32_t>(options.ids.back()));
+        }
+        const Forest forest = built(random_vectors(Layout::of(metric, 4), n_items, 4), options);
+        check_structure(forest, 5, present);
+        for (std::int32_t id = 0; id < forest.n_items; ++id) {
+          if (present.count(id) != 0) continue;
+          CHECK(std::all_of(forest.at(id), forest.at(id) + forest.layout.node_size, [](char c) { return c == 0; }));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("an index without items is built into roots without items") {
+  for (const Metric metric : kMetrics) {
+    const Forest forest = built(random_vectors(Layout::of(metric, 4), 0, 5));
+    CHECK(forest.n_items == 0);
+    CHECK(forest.roots.size() == 5);
+    CHECK(parsed(bytes_of(forest), forest.layout).roots.size() == 5);
+  }
+}
+
+TEST_CASE("items that no plane parts are shared out by chance, and the build ends") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(metric_name(metric));
+    const Layout layout = Layout::of(metric, 6);
+    const Vectors one = random_vectors(layout, 1, 6);
+    const Vectors other = random_vectors(layout, 1, 7);
+    for (const char* kind : {"all equal", "two points", "all zero", "one apart"}) {
+      CAPTURE(kind);
+      Vectors vectors{layout, {}};
+      for (int i = 0; i < 400; ++i) {
+        const std::string name = kind;
+        const bool second = (name == "two points" && i % 2 == 1) || (name == "one apart" && i == 77);
+        const Vectors& from = second ? other : one;
+        vectors.bytes.insert(vectors.bytes.end(), from.bytes.begin(), from.bytes.end());
+        if (name == "all zero") std::fill(vectors.bytes.begin(), vectors.bytes.end(), 0);
+      }
+      check_structure(built(vectors), 5, first(400));
+    }
+  }
+}
+
+TEST_CASE("huge and tiny vectors, whose squares are infinite or zero, are built all the same") {
+  for (const Metric metric : {Metric::angular, Metric::euclidean, Metric::manhattan, Metric::dot}) {
+    CAPTURE(metric_name(metric));
+    for (const float scale : {1e37f, 1e-37f}) {
+      Vectors vectors = random_vectors(Layout::of(metric, 6), 300, 8);
+      for (std::size_t i = 0; i < vectors.count(); ++i) {
+        for (std::size_t d = 0; d < 6; ++d) vectors.floats(i)[d] *= scale;
+      }
+      check_structure(built(vectors), 5, first(300));
+    }
+  }
+}
+
+TEST_CASE("-1 trees grow until they take as many nodes as the items, the same for any number of threads") {
+  const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 4), 900, 9);
+  BuildOptions options;
+  options.n_trees = -1;
+  options.n_threads = 1;
+  const Forest forest = built(vectors, options);
+  const std::size_t trees = forest.n_nodes - 900 - forest.roots.size();
+  CHECK(trees >= 900);
+  options.n_trees = static_cast<int>(forest.roots.size()) - 1;
+  const Forest smaller = built(vectors, options);
+  CHECK(smaller.n_nodes - 900 - smaller.roots.size() < 900);
+  for (const std::size_t n_threads : {2, 5}) {
+    options.n_trees = -1;
+    options.n_threads = n_threads;
+    CHECK(bytes_of(built(vectors, options)) == bytes_of(forest));
+  }
+}
+
+TEST_CASE("numbers of trees that make no sense are refused") {
+  for (const int n_trees : {0, -2, -100}) {
+    BuildOptions options;
+    options.n_trees = n_trees;
+    CHECK_THROWS_AS(built(random_vectors(Layout::of(Metric::angular, 3), 5, 1), options), std::invalid_argument);
+  }
+}
+
+TEST_CASE("item numbers that Annoy's files cannot hold are refused before anything changes") {
+  const Layout layout = Layout::of(Metric::angular, 3);
+  const Vectors vectors = random_vectors(layout, 2, 1);
+  ForestBuilder builder(layout, memory_storage());
+  for (const std::int64_t bad : {std::int64_t{-1}, std::int64_t{1} << 31, (std::int64_t{1} << 31) - 1}) {
+    const std::int64_t ids[] = {0, bad};
+    CHECK_THROWS_AS(builder.add(vectors.bytes.data(), vectors.stride(), 2, 0, ids), std::out_of_range);
+    CHECK(builder.n_items() == 0);
+  }
+}
+
+TEST_CASE("a build that is stopped leaves the items, and the next build gives the same bytes") {
+  const TemporaryFolder folder;
+  const Vectors vectors = random_vectors(Layout::of(Metric::angular, 8), 3000, 10);
+  const std::vector<char> expected = bytes_of(built(vectors));
+  for (const bool on_disk : {false, true}) {
+    const auto storage = on_disk ? file_storage(folder.file("forest")) : memory_storage();
+    ForestBuilder builder(vectors.layout, storage);
+    builder.add(vectors.bytes.data(), vectors.stride(), vectors.count(), 0, nullptr);
+    Cancellation stopped;
+    stopped.stop();
+    CHECK_THROWS_AS(builder.build(5, 7, 2, stopped), Interrupted);
+    CHECK(storage->size() == 3000 * vectors.layout.node_size);
+    Cancellation never;
+    CHECK(bytes_of(builder.build(5, 7, 2, never)) == expected);
+    builder.unbuild();
+    CHECK(bytes_of(builder.build(5, 7, 2, never)) == expected);
+  }
+}
+
+TEST_CASE("a storage that fails leaves no items that were never written") {
+  struct FullDisk final : NodeStorage {
+    std::size_t size() const override { return bytes_held; }
+    void resize(std::size_t bytes) override { bytes_held = bytes; }
+    void write(std::size_t, const char*, std::size_t) override { throw FileError("cannot write to", "disk", ENOSPC); }
+    void read(std::size_t, char*, std::size_t) const override {}
+    std::shared_ptr<const char> bytes() const override { return nullptr; }
+    std::size_t bytes_held = 0;
+  };
+  const auto storage = std::make_shared<FullDisk>();
+  const Vectors vectors = random_vectors(Layout::of(Metric::angular, 8), 10, 10);
+  ForestBuilder builder(vectors.layout, storage);
+  CHECK_THROWS_AS(builder.add(vectors.bytes.data(), vectors.stride(), 10, 0, nullptr), FileError);
+  CHECK(builder.n_items() == 0);
+  CHECK(storage->size() == 0);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,148 @@
+// The kernels against plain loops in the order of lanes that kernels.hpp promises.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/random.hpp"
+#include "kernels/kernels.hpp"
+
+using namespace dask_annoy;
+
+namespace {
+
+constexpr std::size_t kLanes = 32;
+constexpr std::size_t kWidest = 300;
+
+template <class Term>
+float in_lanes(std::size_t width, Term&& term) {
+  float lanes[kLanes] = {};
+  for (std::size_t i = 0; i < width; ++i) lanes[i % kLanes] += term(i);
+  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// Values of very different sizes, so that another order of additions shows in the last bits.
+std::vector<float> uneven(std::size_t n, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(n);
+  for (float& value : values) {
+    const float mantissa = static_cast<float>(random.below(1u << 24)) / 16777216.0f - 0.5f;
+    value = std::ldexp(mantissa, static_cast<int>(random.below(12)));
+  }
+  return values;
+}
+
+bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+// Rows of `stride` bytes among others, not aligned to a register.
+struct Rows {
+  std::vector<float> values;
+  std::vector<std::int32_t> ids = {9, 0, 3, 3, 7, 1, 8, 2, 6, 4};
+  std::size_t stride;
+
+  Rows(std::size_t width, std::uint64_t seed) : values(uneven(10 * (width + 3) + 1, seed)), stride(4 * (width + 3)) {}
+
+  const float* row(std::size_t r) const { return values.data() + 1 + r * stride / 4; }
+  RowSet chosen() const { return {reinterpret_cast<const char*>(row(0)), stride, ids.data(), ids.size()}; }
+  RowSet in_sequence() const { return {reinterpret_cast<const char*>(row(0)), stride, nullptr, ids.size()}; }
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("kernels");
+
+TEST_CASE("every table adds in the fixed order of lanes, bit for bit, whatever the width and the alignment") {
+  const std::vector<float> a = uneven(kWidest + 4, 1);
+  const std::vector<float> b = uneven(kWidest + 4, 2);
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    const Kernels& k = kernels_named(name);
+    for (std::size_t width = 1; width <= kWidest; ++width) {
+      const float* x = a.data() + width % 4;
+      const float* y = b.data() + (width / 4) % 4;
+      const bool same =
+          same_bits(k.dot(x, y, width), in_lanes(width, [&](std::size_t i) { return x[i] * y[i]; })) &&
+          same_bits(k.squared_l2(x, y, width),
+                    in_lanes(width, [&](std::size_t i) { return (x[i] - y[i]) * (x[i] - y[i]); })) &&
+          same_bits(k.l1(x, y, width), in_lanes(width, [&](std::size_t i) { return std::fabs(x[i] - y[i]); }));
+      CHECK_MESSAGE(same, "width ", width);
+    }
+  }
+}
+
+TEST_CASE("every table scores rows as it scores pairs, in any order of rows") {
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    const Kernels& k = kernels_named(name);
+    for (std::size_t width = 1; width <= kWidest; ++width) {
+      const std::vector<float> query = uneven(width, 3);
+      const Rows rows(width, 4);
+      float out[10];
+      const auto agrees = [&](auto score_rows, auto score_pair) {
+        bool same = true;
+        score_rows(query.data(), rows.chosen(), width, out);
+        for (std::size_t r = 0; r < 10; ++r) {
+          same &= same_bits(out[r], score_pair(query.data(), rows.row(static_cast<std::size_t>(rows.ids[r])), width));
+        }
+        score_rows(query.data(), rows.in_sequence(), width, out);
+        for (std::size_t r = 0; r < 10; ++r) same &= same_bits(out[r], score_pair(query.data(), rows.row(r), width));
+        return same;
+      };
+      CHECK_MESSAGE(agrees(k.dot_rows, k.dot), "width ", width);
+      CHECK_MESSAGE(agrees(k.squared_l2_rows, k.squared_l2), "width ", width);
+      CHECK_MESSAGE(agrees(k.l1_rows, k.l1), "width ", width);
+    }
+  }
+}
+
+TEST_CASE("every table counts differing bits") {
+  Random random(5);
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    const Kernels& k = kernels_named(name);
+    for (std::size_t words = 1; words <= 20; ++words) {
+      std::vector<std::uint64_t> a(words);
+      std::vector<std::uint64_t> rows(3 * words);
+      for (auto& word : a) word = random.next();
+      for (auto& word : rows) word = random.next();
+      float out[3];
+      k.hamming_rows(a.data(), RowSet{reinterpret_cast<const char*>(rows.data()), 8 * words, nullptr, 3}, words, out);
+      for (std::size_t r = 0; r < 3; ++r) {
+        std::uint32_t expected = 0;
+        for (std::size_t bit = 0; bit < 64 * words; ++bit) {
+          expected += (a[bit / 64] ^ rows[r * words + bit / 64]) >> (bit % 64) & 1;
+        }
+        CHECK(k.hamming(a.data(), rows.data() + r * words, words) == expected);
+        CHECK(out[r] == static_cast<float>(expected));
+      }
+    }
+  }
+}
+
+TEST_CASE("every table moves a centroid to the same bits") {
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    for (std::size_t width = 1; width <= kWidest; ++width) {
+      std::vector<float> centroid = uneven(width, 6);
+      std::vector<float> expected = centroid;
+      const std::vector<float> x = uneven(width, 7);
+      for (std::size_t i = 0; i < width; ++i) expected[i] = (expected[i] * 3.0f + x[i] * 0.7f) / 4.0f;
+      kernels_named(name).move_centroid(centroid.data(), 3.0f, x.data(), 0.7f, width);
+      CHECK_MESSAGE(std::memcmp(centroid.data(), expected.data(), 4 * width) == 0, "width ", width);
+    }
+  }
+}
+
+TEST_CASE("a table that is unknown is refused by name and the one in use stays") {
+  const std::string before = kernels().name;
+  CHECK_THROWS_AS(use_kernels("abacus"), std::invalid_argument);
+  CHECK(kernels().name == before);
+  CHECK(available_kernels().back() == "baseline");
+}
+
+TEST_SUITE_END();
