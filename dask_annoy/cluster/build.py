@@ -218,8 +218,8 @@ def _check_storage(folder: IndexFolder, executor: Executor) -> None:
 def _options_for(vectors: Any, folder: IndexFolder) -> Mapping[str, Any] | None:
     """The index's storage options, for a source on the same kind of storage."""
     if isinstance(vectors, (str, os.PathLike)):
-        protocol = IndexFolder(os.fspath(vectors)).protocol
-        if protocol == folder.protocol:
+        url = os.fspath(vectors)  # not as an IndexFolder, which refuses fsspec's caches
+        if "::" not in url and url.partition("://")[0] == folder.protocol:
             return folder.storage_options
     return None
 

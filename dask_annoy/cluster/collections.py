@@ -112,8 +112,11 @@ def id_chunks(ids: Any, vectors: Any, lengths: Sequence[int]) -> tuple[Delayed, 
 
 def rows_of_values(values: Any, name: str, first_row: int) -> npt.NDArray[Any]:
     """An array of rows from a chunk: an array as it is, or a series whose values are vectors."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        row = int(np.flatnonzero(np.ma.getmaskarray(values).reshape(len(values), -1).any(axis=1))[0])
+        raise InvalidVectorsError(f"{name}: row {first_row + row} has masked values; fill or drop them first")
     if isinstance(values, np.ndarray) and values.dtype != object:
-        return values
+        return np.asarray(values)
     arrow = getattr(getattr(values, "array", None), "__arrow_array__", None)
     rows = None if arrow is None else _rows_of_arrow(arrow())
     if rows is None:

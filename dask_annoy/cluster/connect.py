@@ -19,7 +19,7 @@ __all__ = ["connect"]
 def connect(address: str | None = None, scheduler_file: str | os.PathLike[str] | None = None) -> Iterator[ClientLike]:
     """A client of the Dask scheduler at an address, closed at the end; without an address, False: local threads.
 
-    The client does not become the process's default one.
+    The client is the process's current one meanwhile.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def connect(address: str | None = None, scheduler_file: str | os.PathLike[str] |
         raise ValueError("give the address of a scheduler or a scheduler file, not both")
     if scheduler_file is not None:
         _check_scheduler_file(Path(scheduler_file))
-        client = distributed.Client(scheduler_file=os.fspath(scheduler_file), set_as_default=False)
+        client = distributed.Client(scheduler_file=os.fspath(scheduler_file))
     elif address is not None:
-        client = distributed.Client(address, set_as_default=False)
+        client = distributed.Client(address)
     else:
         yield False
         return

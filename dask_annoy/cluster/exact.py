@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from dask_annoy._native import ExactSearch
 from dask_annoy.cluster.collections import chunks_of, is_collection, rows_of_values
-from dask_annoy.cluster.executor import ClientLike, Place, executor_for
-from dask_annoy.cluster.inputs import VectorForm
+from dask_annoy.cluster.executor import ClientLike, Executor, Place, executor_for
+from dask_annoy.cluster.inputs import VectorForm, cut_rows
 from dask_annoy.cluster.query import QueryResult
 from dask_annoy.errors import InvalidVectorsError
 from dask_annoy.shard import Hits, merge_hits
@@ -22,6 +22,7 @@ from dask_annoy.vectors import RowSource, encode_rows, open_source
 __all__ = ["exact_neighbors", "recall"]
 
 _ROWS_OF_TASK: Final = 250_000
+_BYTES_OF_TASK: Final = 8 * 2**20  # of queries; Dask warns of more in a task's arguments
 
 
 @dataclass(frozen=True)
@@ -87,25 +88,39 @@ def exact_neighbors(
         if is_collection(vectors):
             with executor.computing():
                 chunks = chunks_of(vectors, column)
-            question = _Question(encoded, metric, dimensions, k, packed, chunks.name)
+            name = chunks.name
+            question = dask.delayed(_Question(encoded, metric, dimensions, k, packed, name), traverse=False)
             first_rows = np.cumsum([0, *chunks.lengths]).tolist()
             tasks = [
                 dask.delayed(_answer_chunk, pure=False)(question, values, first_rows[number])
                 for number, values in enumerate(chunks.delayed)
             ]
-            hits = executor.compute(tasks, label="exact", weights=chunks.lengths)
+            blocks_of_queries = [executor.compute(tasks, label="exact", weights=chunks.lengths)]
         else:
             source = open_source(vectors, column=column, storage_options=storage_options)
-            question = _Question(encoded, metric, dimensions, k, packed, source.name)
-            ranges = [
-                _Range(source, start, min(source.n_rows, start + _ROWS_OF_TASK), question)
-                for start in range(0, source.n_rows, _ROWS_OF_TASK)
+            name = source.name
+            step = max(1, _BYTES_OF_TASK // max(1, encoded[:1].nbytes))
+            blocks_of_queries = [
+                _hits_in_file(
+                    source, _Question(encoded[first : first + step], metric, dimensions, k, packed, name), executor
+                )
+                for first in range(0, max(1, len(encoded)), step)
             ]
-            hits = executor.run(_answer_range, ranges, label="exact")
-    if not hits:
-        raise InvalidVectorsError(f"{question.name} has no rows to compare with")
-    merged = merge_hits(hits, k, metric)
-    return QueryResult(merged.ids, merged.distances)
+    if not blocks_of_queries[0]:
+        raise InvalidVectorsError(f"{name} has no rows to compare with")
+    merged = [merge_hits(hits, k, metric) for hits in blocks_of_queries]
+    return QueryResult(
+        np.concatenate([hits.ids for hits in merged]), np.concatenate([hits.distances for hits in merged])
+    )
+
+
+def _hits_in_file(source: RowSource, question: _Question, executor: Executor) -> list[Hits]:
+    ranges = [
+        _Range(*cut_rows(source, start, stop), start, stop, question)
+        for start in range(0, source.n_rows, _ROWS_OF_TASK)
+        for stop in [min(source.n_rows, start + _ROWS_OF_TASK)]
+    ]
+    return executor.run(_answer_range, ranges, label="exact")
 
 
 def recall(ids: npt.ArrayLike, true_ids: npt.ArrayLike) -> float:
@@ -134,14 +149,16 @@ def recall(ids: npt.ArrayLike, true_ids: npt.ArrayLike) -> float:
 @dataclass(frozen=True)
 class _Range:
     source: RowSource
+    source_start: int
     start: int
     stop: int
     question: _Question
 
 
 def _answer_range(task: _Range, place: Place) -> Hits:
-    blocks = task.source.blocks(task.start, task.stop, max_bytes=place.settings.block_bytes)
-    return task.question.answer(blocks, place.n_jobs)
+    shift = task.start - task.source_start
+    blocks = task.source.blocks(task.source_start, task.stop - shift, max_bytes=place.settings.block_bytes)
+    return task.question.answer(((first + shift, rows) for first, rows in blocks), place.n_jobs)
 
 
 def _answer_chunk(question: _Question, values: Any, first_row: int) -> Hits:

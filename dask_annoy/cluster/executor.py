@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
+import platform
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,7 +183,7 @@ class ClusterExecutor(Executor):
     @property
     def is_remote(self) -> bool:  # type: ignore[override]
         """Whether a worker is another process than this one; taken for granted while there are no workers."""
-        return set(self.client.run(os.getpid).values()) != {os.getpid()}
+        return set(self.client.run(_process).values()) != {_process()}
 
     def run(
         self,
@@ -245,7 +246,9 @@ class ClusterExecutor(Executor):
     ) -> list[Any]:
         results: list[Any] = [None] * len(submitted)
         try:
-            for future, result in distributed.as_completed(list(submitted), with_results=True):
+            for future, result in distributed.as_completed(
+                list(submitted), with_results=True, loop=self.client.loop  # the client need not be the default one
+            ):
                 results[submitted[future]] = result
                 meter.advance(submitted[future])
                 if on_result is not None:
@@ -263,7 +266,7 @@ def executor_for(client: ClientLike) -> Iterator[Executor]:
     None is the current Dask client (inside a Dask task: its cluster, the task's thread being lent to it meanwhile), or
     local threads if there is none. False is local threads.
     """
-    if client is None and _inside_task():
+    if _inside_task() and (client is None or (client and client is distributed.get_client())):
         with distributed.worker_client() as task_client:
             yield ClusterExecutor(task_client)
         return
@@ -295,6 +298,10 @@ def enter_place(settings: Settings, n_jobs: int) -> Place:
     configure_cache(None if cache is None else Path(cache), settings.cache_bytes)
     scratch = settings.scratch_directory or local
     return Place(None if scratch is None else Path(scratch), n_jobs, settings)
+
+
+def _process() -> tuple[str, int]:
+    return platform.node(), os.getpid()  # in containers, processes of several hosts have the same number
 
 
 def _inside_task() -> bool:

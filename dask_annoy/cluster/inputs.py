@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from dask_annoy.vectors import (
     open_source,
 )
 
-__all__ = ["Inputs", "SlotInput", "VectorForm", "input_shape", "open_inputs"]
+__all__ = ["Inputs", "SlotInput", "VectorForm", "cut_rows", "input_shape", "open_inputs"]
 
 
 @dataclass(frozen=True)
@@ -121,22 +121,29 @@ class DirectInputs(Inputs):
         }
 
     def slot(self, start: int, stop: int) -> SlotInput:
-        ids, ids_start = _ids_of_slot(self._ids, start, stop)
-        return SlotInput(self._vectors, start, ids, ids_start)
+        return SlotInput(*cut_rows(self._vectors, start, stop), *_ids_of_slot(self._ids, start, stop))
 
 
 class StagedInputs(Inputs):
     """Rows that were written to the index folder as parts: encoded, so bits are packed."""
 
-    def __init__(self, staged: StagedRows, ids: IdSource | None, form: VectorForm) -> None:
+    def __init__(
+        self,
+        staged: StagedRows,
+        ids: IdSource | None,
+        form: VectorForm,
+        identity: dict[str, str | int] | None = None,
+    ) -> None:
         self.name, self.dtype = staged.staging.source_name, staged.dtype
         self.n_rows, self.width = staged.n_rows, staged.staging.width
         self.packed, self.rows_packed = form.packed, form.metric == "hamming"
         self.id_type = staged.id_type if ids is None else ids.id_type
         self.ids_are_row_numbers = isinstance(ids, RowNumberIds)
-        self._staged, self._ids = staged, ids
+        self._staged, self._ids, self._identity = staged, ids, identity
 
     def identity(self) -> dict[str, str | int]:
+        if self._identity is not None:
+            return self._identity
         identity = self._staged.identity()
         if self._ids is not None:
             identity |= {f"ids.{key}": value for key, value in self._ids.identity().items()}
@@ -169,12 +176,12 @@ def open_inputs(
     if is_collection(vectors):
         return _stage_collection(vectors, ids, form, column, source_options, folder, executor, progress)
     if is_collection(ids):
-        raise InvalidVectorsError("ids are a Dask collection, but the vectors are not: give both or neither")
-    source = open_source(vectors, column=column, storage_options=source_options)
-    id_source = open_ids(ids, vectors=source, storage_options=source_options)
+        raise InvalidIdsError("ids are a Dask collection, but the vectors are not: give both or neither")
+    source = open_source(_absolute(vectors), column=column, storage_options=source_options)
+    id_source = open_ids(_absolute_ids(ids), vectors=source, storage_options=source_options)
     inputs = DirectInputs(source, id_source, form)
     if isinstance(source, ArraySource) and executor.is_remote:
-        return _stage_array(source, id_source, form, inputs.width, folder)
+        return _stage_array(source, id_source, form, inputs, folder)
     return inputs
 
 
@@ -191,7 +198,8 @@ def input_shape(
         return inputs.name, inputs.dtype, inputs.n_rows, inputs.width, inputs.id_type, inputs.identity()
     chunks = chunks_of(vectors, column)
     columns = _columns_of(chunks)
-    dtype = getattr(vectors[ids] if isinstance(ids, str) else ids, "dtype", np.dtype(np.int64))
+    is_column = isinstance(ids, str) and hasattr(vectors, "columns")
+    dtype = getattr(vectors[ids] if is_column else ids, "dtype", np.dtype(np.int64))
     id_type = "int64" if getattr(dtype, "kind", "O") in "iu" else "string"
     return chunks.name, chunks.dtype, chunks.n_rows, form.width_of(columns, chunks.name), id_type, None
 
@@ -225,10 +233,20 @@ def _stage_collection(
     ]
     try:
         parts = executor.compute(tasks, label="stage", weights=chunks.lengths, progress=progress)
+        _check_lengths(parts, chunks)
         return StagedInputs(StagedRows(staging, parts), other_ids, form)
     except BaseException:
         staging.remove()
         raise
+
+
+def _check_lengths(parts: Sequence[PartReceipt], chunks: Chunks) -> None:
+    for part, length in zip(parts, chunks.lengths, strict=True):
+        if part.rows != length:
+            raise InvalidVectorsError(
+                f"{chunks.name}: chunk {part.number} should have {length:,} rows, but had {part.rows:,} when it was "
+                "computed: its chunk sizes are wrong, or it is not the same each time"
+            )
 
 
 def _stage_chunk(staging: Staging, number: int, first_row: int, values: Any, ids: Any) -> PartReceipt:
@@ -238,13 +256,16 @@ def _stage_chunk(staging: Staging, number: int, first_row: int, values: Any, ids
     return stage_block(staging, number, first_row, rows, None if ids is None else np.asarray(ids))
 
 
-def _stage_array(source: ArraySource, ids: IdSource, form: VectorForm, width: int, folder: IndexFolder) -> Inputs:
+def _stage_array(
+    source: ArraySource, ids: IdSource, form: VectorForm, direct: DirectInputs, folder: IndexFolder
+) -> Inputs:
     """Write an array in the memory of this process to where the workers can read it."""
-    staging = staging_for(folder, source.name, form.metric, width, form.packed)
+    staging = staging_for(folder, source.name, form.metric, direct.width, form.packed)
     try:
         blocks = source.blocks(max_bytes=PART_BYTES)
         parts = [stage_block(staging, number, first, rows) for number, (first, rows) in enumerate(blocks)]
-        return StagedInputs(StagedRows(staging, parts), ids, form)
+        # The same build as without a cluster, where the array is not staged.
+        return StagedInputs(StagedRows(staging, parts), ids, form, direct.identity())
     except BaseException:
         staging.remove()
         raise
@@ -268,12 +289,34 @@ def _ids_beside(ids: Any, chunks: Chunks, source_options: Mapping[str, Any] | No
     if ids is None:
         source = RowNumberIds(chunks.n_rows)
     elif isinstance(ids, (str, os.PathLike)):
-        source = NpyIds(os.fspath(ids), storage_options=source_options)
+        source = NpyIds(os.fspath(_absolute(ids)), storage_options=source_options)
     else:
         source = ArrayIds(ids)
     if source.n_rows != chunks.n_rows:
         raise InvalidIdsError(f"{source.n_rows:,} ids were given for the {chunks.n_rows:,} vectors of {chunks.name}")
     return source
+
+
+def cut_rows(source: RowSource, start: int, stop: int) -> tuple[RowSource, int]:
+    """A source of the rows ``start`` to ``stop``, and where in it ``start`` is: an array travels, so only they do."""
+    if isinstance(source, ArraySource) and start < stop:
+        ((_, rows),) = source.blocks(start, stop, max_bytes=(stop - start) * source.row_bytes)
+        return ArraySource(rows, name=source.name), 0
+    return source, start
+
+
+def _absolute(source: Any) -> Any:
+    """The source, but for a relative path, which means the folder of this process: workers may be in another."""
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        if path and "://" not in path and "::" not in path:
+            return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - keeps a trailing pattern
+    return source
+
+
+def _absolute_ids(ids: Any) -> Any:
+    # A string may also name a column.
+    return _absolute(ids) if isinstance(ids, os.PathLike) or (isinstance(ids, str) and os.path.isfile(ids)) else ids  # noqa: PTH113
 
 
 def _ids_of_slot(ids: IdSource, start: int, stop: int) -> tuple[IdSource, int]:

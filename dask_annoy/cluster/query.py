@@ -33,6 +33,7 @@ from dask_annoy.vectors import encode_rows
 __all__ = ["QueryResult", "query"]
 
 _QUERIES_OF_TASK: Final = 4096
+_BYTES_OF_TASK: Final = 8 * 2**20  # Dask warns of more in a task's arguments
 _FAN_IN: Final = 8  # answers merged at a time
 
 # Bytes that a resident shard counts for in Dask's eyes: as many as make the scheduler prefer the worker that has it,
@@ -124,7 +125,8 @@ class _SearchTask:
 def _on_cluster(
     executor: ClusterExecutor, encoded: npt.NDArray[Any], shards: Sequence[ShardHandle], question: _Question
 ) -> Hits:
-    blocks = [encoded[start : start + _QUERIES_OF_TASK] for start in range(0, len(encoded), _QUERIES_OF_TASK)]
+    step = max(1, min(_QUERIES_OF_TASK, _BYTES_OF_TASK // max(1, encoded[:1].nbytes)))
+    blocks = [encoded[start : start + step] for start in range(0, len(encoded), step)]
     tasks = [_SearchTask(shard, block, question) for block in blocks or [encoded] for shard in shards]
     answers = executor.run(_search, tasks, label="search", affinity=[task.shard.entry.uuid for task in tasks])
     merged = [_merged(answers[start : start + len(shards)], question) for start in range(0, len(answers), len(shards))]

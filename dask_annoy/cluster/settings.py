@@ -44,7 +44,7 @@ def _size(key: str) -> int:
     value = dask.config.get(key)
     try:
         size = int(parse_bytes(value))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         size = 0
     if size < 1:
         raise ValueError(f"the setting {key} is {value!r}: expected a size such as 16 MiB")

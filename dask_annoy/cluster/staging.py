@@ -103,7 +103,7 @@ def stage_block(
             raise InvalidIdsError(
                 f"{staging.source_name}: {len(ids)} ids were given for the {len(rows)} rows from row {first_row} on"
             )
-        checked = ArrayIds(ids, name=f"ids of {staging.source_name}")
+        checked = ArrayIds(ids, name=f"ids of {staging.source_name} from row {first_row:,} on")
         id_type = checked.id_type
         values = checked.read(0, checked.n_rows)
         ids_digest = _digest_of_ids(values, id_type, first_row)
@@ -135,7 +135,7 @@ class StagedRows:
                 f"{staging.source_name}: some ids are integers and some strings: they must be of one type"
             )
         self.id_type = id_types.pop()
-        self.dtype = self.parts[0].dtype
+        self.dtype = next(part.dtype for part in self.parts if part.rows)  # an empty part may not know it
 
     def identity(self) -> dict[str, str | int]:
         """Digests of all rows and ids: the same however the collection was chunked."""
@@ -181,15 +181,20 @@ class StagedIds(IdSource):
         self.n_rows = part.rows
         self.id_type = "string" if part.id_type == "string" else "int64"
         self._staging, self._part = staging, part
+        self._values: npt.NDArray[Any] | None = None
 
     def identity(self) -> dict[str, str | int]:
         """The digest of the ids."""
         return {"digest": f"{self._part.ids_digest:032x}"}
 
     def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        name = self._staging.part_name(self._part.number, self._part.attempt, "ids")
-        stored = np.load(io.BytesIO(self._staging.folder.read_bytes(name)), allow_pickle=False)
-        values = stored if self.id_type == "int64" else _stored_strings(stored)
+        values = self._values
+        if values is None:
+            name = self._staging.part_name(self._part.number, self._part.attempt, "ids")
+            stored = np.load(io.BytesIO(self._staging.folder.read_bytes(name)), allow_pickle=False)
+            values = stored if self.id_type == "int64" else _stored_strings(stored)
+        # Kept from block to block; they are read in order, so after the last nobody asks again.
+        self._values = values if stop < self.n_rows else None
         return np.asarray(values[start:stop])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from numbers import Real
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -133,10 +134,12 @@ def make_plan(
     node_size(metric, width)  # refuses an unknown metric
     if n_rows < 1:
         raise ValueError(f"{source} has no rows: an index needs at least one vector")
-    if not 0 < target_recall <= 1:
-        raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be from 0 to 2**63 - 1, not {seed}")
+    if isinstance(target_recall, bool) or not isinstance(target_recall, Real) or not 0 < target_recall <= 1:
+        raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall!r}")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, not {seed!r}")
+    # The same number of another type is the same build.
+    target_recall, seed = float(target_recall), int(seed)
     trees = _AUTO_TREES if n_trees == "auto" else _positive("n_trees", n_trees)
     most = _auto_shard_rows(metric, width) if shard_rows == "auto" else _positive("shard_rows", shard_rows)
     if most > _MOST_SHARD_ROWS:
@@ -169,7 +172,7 @@ def make_plan(
         id_type=id_type,
         n_trees=trees,
         seed=seed,
-        target_recall=float(target_recall),
+        target_recall=target_recall,
         k=_K,
         sample_rows=_sample(n_rows, seed),
         slots=slots,

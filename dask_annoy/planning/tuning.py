@@ -77,7 +77,7 @@ def budget_for(tuning: Tuning | None, k: int, target_recall: float | None) -> in
             raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall}")
         recalls = [point.recall for point in curve.points]
         budgets = np.log([point.search_k for point in curve.points])
-        search_k = float(np.exp(np.interp(target_recall, recalls, budgets)))
+        search_k = round(float(np.exp(np.interp(target_recall, recalls, budgets))), 6)  # exp and log lose a little
     return int(np.ceil(search_k * max(1.0, k / curve.k)))
 
 
@@ -97,8 +97,9 @@ def _budget(needed: npt.NDArray[np.int64], recall: float) -> tuple[int, float]:
     found = np.sort(needed[needed >= 0])
     if found.size == 0:
         return 1, 0.0
-    rank = min(int(np.ceil(recall * needed.size)), found.size)
-    budget = int(found[max(rank, 1) - 1])
+    # Not recall * size rounded up: 0.55 * 100 is a little more than 55.
+    rank = int(np.searchsorted(np.arange(1, needed.size + 1) / needed.size, recall))
+    budget = int(found[min(rank, found.size - 1)])
     return budget, float(np.searchsorted(found, budget, side="right") / needed.size)
 
 

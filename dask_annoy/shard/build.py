@@ -196,7 +196,9 @@ def _trace(
 ) -> RecallTrace:
     """Find out which budget finds each true neighbour of the sampled rows, themselves left out."""
     items, distances = exact.answers()
-    own = np.asarray(task.sample_rows, np.int64) - task.row_start
+    rows = np.asarray(task.sample_rows, np.int64)
+    # Rows of other slots are no item of this one, nor what stands for a missing one.
+    own = np.where((rows >= task.row_start) & (rows < task.row_stop), rows - task.row_start, -2)
     is_self = items == own[:, None]
     # One column goes in every row: the row itself, or the last where it is not among its neighbours.
     is_self[~is_self.any(axis=1), -1] = True

@@ -134,10 +134,15 @@ class _OpenShards:
         """Let go of shards that the local cache would need to evict: it never evicts what is mapped."""
         bound = shared_cache().max_bytes
         with self._lock:
-            used = sum(shard.bytes for shard in self._shards if not shard.folder.is_local)
-            while self._shards and (len(self._shards) >= _MOST_OPEN or used + handle.bytes > bound):
-                oldest, _ = self._shards.popitem(last=False)
-                used -= 0 if oldest.folder.is_local else oldest.bytes
+            used = sum(map(_cached_bytes, self._shards)) + _cached_bytes(handle)
+            for oldest in list(self._shards):
+                if len(self._shards) >= _MOST_OPEN or (used > bound and _cached_bytes(oldest)):
+                    del self._shards[oldest]
+                    used -= _cached_bytes(oldest)
+
+
+def _cached_bytes(handle: ShardHandle) -> int:
+    return 0 if handle.folder.is_local else handle.bytes  # local files are mapped in place
 
 
 _open_shards = _OpenShards()

@@ -1,7 +1,6 @@
 // The five metrics and what differs between them. This is the one registry: see CONTRIBUTING, "Adding a metric".
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -21,19 +20,10 @@ constexpr bool larger_is_better(Metric metric) { return metric == Metric::dot; }
 // Vectors of bits in 64-bit words instead of floats.
 constexpr bool is_binary(Metric metric) { return metric == Metric::hamming; }
 
-// The form in which distances are compared (squared, negated) into the form that is returned.
+// Distances are compared in the form in which they are returned, but with dot's sign turned: what looks equal to users
+// is equal, so that ties are theirs, too, and answers of parts merge into the answer of the whole.
 inline float returned_distance(Metric metric, float compared) {
-  switch (metric) {
-    case Metric::angular:
-    case Metric::euclidean:
-      return std::sqrt(compared > 0.0f ? compared : 0.0f);
-    case Metric::dot:
-      return -compared;
-    case Metric::manhattan:
-    case Metric::hamming:
-      return compared;
-  }
-  return compared;
+  return larger_is_better(metric) ? -compared : compared;
 }
 
 // What stands for "no neighbour" in a padded row of distances.

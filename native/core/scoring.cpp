@@ -13,11 +13,19 @@ inline float angular(float product, float norm_a, float norm_b) {
   return norms > 0.0f ? 2.0f - 2.0f * product / std::sqrt(norms) : 2.0f;
 }
 
-inline float ordered(float distance) {
-  return distance == distance ? distance : std::numeric_limits<float>::infinity();
+// From sums of products or of squares to what is compared. Never NaN: that would have no place in an order.
+void finish(Metric metric, float* out, std::size_t n) {
+  for (std::size_t r = 0; r < n; ++r) {
+    float distance = metric == Metric::dot ? -out[r] : out[r];
+    if (!(distance == distance)) distance = std::numeric_limits<float>::infinity();
+    if (metric == Metric::angular || metric == Metric::euclidean) {
+      distance = std::sqrt(distance > 0.0f ? distance : 0.0f);  // rounding may take angular below zero
+    }
+    out[r] = distance;
+  }
 }
 
-// All metrics but for the last step of angular and dot.
+// All metrics but for the last steps.
 void score_vectors(const Layout& layout, const Query& query, const RowSet& rows, float* out) {
   const Kernels& k = kernels();
   switch (layout.metric) {
@@ -56,31 +64,25 @@ void score_nodes(const Layout& layout, const Query& query, const RowSet& nodes, 
   RowSet vectors = nodes;
   vectors.base += layout.vector_offset;
   score_vectors(layout, query, vectors, out);
-  for (std::size_t r = 0; r < nodes.count; ++r) {
-    if (layout.metric == Metric::angular) {
+  if (layout.metric == Metric::angular) {
+    for (std::size_t r = 0; r < nodes.count; ++r) {
       const std::size_t row = nodes.ids ? static_cast<std::size_t>(nodes.ids[r]) : r;
       const NodeView node(nodes.base + row * nodes.stride, layout);
       float norm = node.scalar();
       // Some writers leave the norm out: Annoy takes 0 for "compute it".
       if (norm == 0.0f) norm = kernels().dot(node.vector(), node.vector(), layout.width);
       out[r] = angular(out[r], query.squared_norm, norm);
-    } else if (layout.metric == Metric::dot) {
-      out[r] = -out[r];
     }
-    out[r] = ordered(out[r]);
   }
+  finish(layout.metric, out, nodes.count);
 }
 
 void score_rows(const Layout& layout, const Query& query, const RowSet& rows, const float* squared_norms, float* out) {
   score_vectors(layout, query, rows, out);
-  for (std::size_t r = 0; r < rows.count; ++r) {
-    if (layout.metric == Metric::angular) {
-      out[r] = angular(out[r], query.squared_norm, squared_norms[r]);
-    } else if (layout.metric == Metric::dot) {
-      out[r] = -out[r];
-    }
-    out[r] = ordered(out[r]);
+  if (layout.metric == Metric::angular) {
+    for (std::size_t r = 0; r < rows.count; ++r) out[r] = angular(out[r], query.squared_norm, squared_norms[r]);
   }
+  finish(layout.metric, out, rows.count);
 }
 
 float score_pair(const Layout& layout, const char* node_a, const char* node_b) {

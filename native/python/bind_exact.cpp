@@ -54,7 +54,7 @@ py::tuple answers(const PyExactSearch& self) {
 }  // namespace
 
 void bind_exact(py::module_& m) {
-  py::class_<PyExactSearch>(m, "ExactSearch", R"doc(
+  py::class_<PyExactSearch>(m, "ExactSearch", py::is_final(), R"doc(
 Exact k nearest neighbours over a stream of row blocks.
 
 Parameters

@@ -31,7 +31,7 @@ struct BuildOptions {
   int n_trees = 5;
   std::size_t n_threads = 2;
   std::uint64_t seed = 7;
-  std::vector<std::int64_t> ids = {};  // 0, 1, 2 … if empty
+  std::vector<std::int64_t> ids = {};              // 0, 1, 2 … if empty
   std::shared_ptr<NodeStorage> storage = nullptr;  // in memory if absent
 };
 

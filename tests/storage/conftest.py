@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,6 @@ from typing import Any
 import pytest
 
 from dask_annoy.storage import FileEntry, IndexFolder, Manifest, ShardEntry, Totals
-
-
-@pytest.fixture(scope="session")
-def s3_options() -> Iterator[dict[str, Any]]:
-    """Storage options for a real S3 server in this process."""
-    server_module = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://{host}:{port}", "key": "AKIAKEY", "secret": "S3CRET-S3CRET"}
-    s3fs.S3FileSystem(**options).mkdir("bucket")
-    yield options
-    server.stop()
 
 
 @pytest.fixture

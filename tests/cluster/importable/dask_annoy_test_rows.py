@@ -1,0 +1,47 @@
+"""Row sources that go wrong on purpose. A module of its own, as workers must be able to import it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask_annoy.vectors import NpySource
+
+
+class FailingOnce(NpySource):
+    """Rows of a file; reading a block with a certain row fails, as long as a file is there that says so."""
+
+    def __init__(self, path: Path, row: int, while_exists: Path, error: BaseException) -> None:
+        super().__init__(str(path))
+        self.row, self.while_exists, self.error = row, str(while_exists), error
+
+    def _blocks(self, start: int, stop: int, max_bytes: int) -> Iterator[tuple[int, Any]]:
+        for first, rows in super()._blocks(start, stop, max_bytes):
+            if first <= self.row < first + len(rows) and Path(self.while_exists).exists():
+                raise self.error
+            yield first, rows
+
+
+class Halting(NpySource):
+    """Rows of a file; reading a block with a certain row says who reads it, and waits until it may go on."""
+
+    def __init__(self, path: Path, row: int, told_in: Path, until_exists: Path) -> None:
+        super().__init__(str(path))
+        self.row, self.told_in, self.until_exists = row, str(told_in), str(until_exists)
+
+    def _blocks(self, start: int, stop: int, max_bytes: int) -> Iterator[tuple[int, Any]]:
+        for first, rows in super()._blocks(start, stop, max_bytes):
+            if first <= self.row < first + len(rows):
+                Path(self.told_in, str(os.getpid())).touch()
+                while not Path(self.until_exists).exists():
+                    time.sleep(0.01)
+            yield first, rows
+
+
+def query_after_tell(index: Any, rows: np.ndarray[Any, Any]) -> Any:
+    """Used in tasks of tasks."""
+    return index.query(rows, k=5)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dask_annoy.shard import RecallTrace, build_shard, read_receipts, write_receipt
+from dask_annoy.storage import IndexFolder, receipt_name, receipts_folder, shard_folder
+
+from .conftest import MakeTask
+
+ROWS = np.random.default_rng(5).normal(size=(200, 8)).astype(np.float32)
+
+
+def test_a_receipt_says_what_was_built(make_task: MakeTask, folder: IndexFolder) -> None:
+    task = make_task(ROWS, shard_rows=50, slot=2)
+    receipt = build_shard(task)
+    assert read_receipts(folder, task.build_id) == {2: receipt}
+    assert (receipt.entry.row_start, receipt.entry.row_stop, receipt.entry.items) == (100, 150, 50)
+    assert read_receipts(folder, "another-build") == {}
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut", "grown"])
+def test_a_receipt_whose_files_are_not_whole_is_passed_over(
+    make_task: MakeTask, folder: IndexFolder, harm: str
+) -> None:
+    task = make_task(ROWS)
+    attempts = sorted((build_shard(task) for _ in range(2)), key=lambda receipt: receipt.attempt)
+    for number, expected in [(0, {0: attempts[1]}), (1, {})]:
+        path = folder.local_path(f"{shard_folder(attempts[number].entry.uuid)}/ids.npy")
+        payload = path.read_bytes()
+        path.unlink()
+        if harm != "missing":
+            path.write_bytes(payload[:-1] if harm == "cut" else payload + b"x")
+        assert read_receipts(folder, task.build_id) == expected
+
+
+def damaged(payload: bytes) -> list[bytes]:
+    document: dict[str, Any] = json.loads(payload)
+
+    def changed(**changes: Any) -> bytes:
+        return json.dumps({**document, **changes}).encode()
+
+    trace, entry = document["trace"], document["entry"]
+    return [
+        b"",
+        payload[: len(payload) // 2],
+        b"\xff" + payload,
+        b"null",
+        changed(build_id="b" * 32),
+        changed(entry={**entry, "slot": 1}),
+        changed(entry={**entry, "uuid": "../../../etc"}),
+        changed(entry={**entry, "files": [{"name": "../../forest.ann", "bytes": 1, "sha256": "0" * 64}]}),
+        changed(trace={**trace, "distances": "no base64"}),
+        changed(trace={**trace, "budgets": trace["budgets"][:-8]}),
+        changed(trace={**trace, "rows": 10**9}),
+        changed(more=1),
+    ]
+
+
+def test_a_damaged_receipt_is_passed_over(make_task: MakeTask, folder: IndexFolder) -> None:
+    task = make_task(ROWS)
+    receipt = build_shard(task)
+    path = folder.local_path(receipt_name(task.build_id, 0, receipt.attempt))
+    for payload in damaged(path.read_bytes()):
+        path.write_bytes(payload)
+        assert read_receipts(folder, task.build_id) == {}
+    write_receipt(folder, receipt)
+    assert read_receipts(folder, task.build_id) == {0: receipt}
+
+
+def test_files_that_are_no_receipts_are_passed_over(make_task: MakeTask, folder: IndexFolder) -> None:
+    task = make_task(ROWS)
+    receipt = build_shard(task)
+    parent = Path(folder.url, receipts_folder(task.build_id))
+    for name in ("0.json", "x.y.json", "00.a.json", "0.a.json.tmp", "README"):
+        (parent / name).write_text("{}")
+    assert read_receipts(folder, task.build_id) == {0: receipt}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 10), (0, 3)])
+def test_a_trace_comes_back_exactly(shape: tuple[int, int]) -> None:
+    distances = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    distances[:1] = -np.inf
+    budgets = np.full(shape, 2**62)
+    trace = RecallTrace.model_validate_json(RecallTrace.of(distances, budgets).model_dump_json())
+    np.testing.assert_array_equal(trace.distance_array(), distances)
+    np.testing.assert_array_equal(trace.budget_array(), budgets)
