@@ -19,7 +19,7 @@ import distributed
 from dask.delayed import Delayed
 from distributed.worker import get_worker, thread_state
 
-from dask_annoy._native import set_stop_check
+from dask_annoy._native import set_stop_check, thread_count
 from dask_annoy.cluster.placement import preferred_workers
 from dask_annoy.cluster.settings import Settings, current_settings
 from dask_annoy.storage import configure_cache
@@ -247,7 +247,9 @@ class ClusterExecutor(Executor):
         results: list[Any] = [None] * len(submitted)
         try:
             for future, result in distributed.as_completed(
-                list(submitted), with_results=True, loop=self.client.loop  # the client need not be the default one
+                list(submitted),
+                with_results=True,
+                loop=self.client.loop,  # the client need not be the default one
             ):
                 results[submitted[future]] = result
                 meter.advance(submitted[future])
@@ -316,12 +318,8 @@ def _worker_directory() -> str | None:
 
 
 def granted_threads() -> int:
-    """Threads that work in this process may use: one inside a Dask task, else the processors it may run on."""
-    if _inside_task():
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Threads that work in this process may use: one inside a Dask task, else all that it has."""
+    return 1 if _inside_task() else thread_count()
 
 
 class _Meter:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <stdexcept>
@@ -21,8 +22,6 @@ namespace {
 
 constexpr auto kPollEvery = std::chrono::milliseconds(50);
 
-thread_local int limit_of_this_thread = 0;
-
 // Processors this process may run on: a container or a batch system often grants fewer than the machine has.
 std::size_t processors() {
 #if defined(__linux__)
@@ -33,6 +32,14 @@ std::size_t processors() {
   }
 #endif
   return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// OMP_NUM_THREADS, or 0. Dask sets it to 1 for its workers, which run a task on each of their threads.
+std::size_t threads_of_environment() {
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  if (text == nullptr) return 0;
+  const long n = std::strtol(text, nullptr, 10);
+  return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
 }  // namespace
@@ -51,14 +58,11 @@ void Cancellation::check() {
   if (stopped()) throw Interrupted();
 }
 
-void set_thread_limit(int limit) { limit_of_this_thread = std::max(limit, 0); }
-
-int thread_limit() { return limit_of_this_thread; }
-
 std::size_t thread_count(int n_jobs) {
   if (n_jobs > 0) return static_cast<std::size_t>(n_jobs);
   if (n_jobs == -1) {
-    return limit_of_this_thread > 0 ? static_cast<std::size_t>(limit_of_this_thread) : processors();
+    const std::size_t asked_for = threads_of_environment();
+    return asked_for > 0 ? std::min(asked_for, processors()) : processors();
   }
   throw std::invalid_argument("n_jobs must be a positive number of threads, or -1 for all; got " +
                               std::to_string(n_jobs));

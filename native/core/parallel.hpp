@@ -29,12 +29,9 @@ class Cancellation {
   std::atomic<bool> stopped_{false};
 };
 
-// Threads to use for n_jobs: a positive number, or −1 for the limit. Throws std::invalid_argument for others.
+// Threads to use for n_jobs: a positive number, or −1 for the processors this process may run on, but no more than the
+// environment variable OMP_NUM_THREADS grants. Throws std::invalid_argument for others.
 std::size_t thread_count(int n_jobs);
-
-// What n_jobs=-1 means on this thread: a positive limit set by the caller, or else all processors.
-void set_thread_limit(int limit);
-int thread_limit();
 
 // Runs body(task) for task 0 … n_tasks−1, in that order of start, on up to n_threads threads, the calling one among
 // them. The first exception stops the rest and is thrown to the caller.

@@ -15,9 +15,9 @@ void bind_kernels(py::module_& m) {
   m.def("use_kernels", &use_kernels, py::arg("name"),
         "Use the kernels of that name from now on; an empty name restores the default.\n\n"
         "Raises\n------\nValueError\n    If the name is unknown, or this CPU cannot run them.");
-  m.def("set_thread_limit", &set_thread_limit, py::arg("limit"),
-        "Set what ``n_jobs=-1`` means on the calling thread; 0 means all processors again.");
-  m.def("thread_limit", &thread_limit, "What ``n_jobs=-1`` means on the calling thread; 0 for all processors.");
+  m.def("thread_count", &thread_count, py::arg("n_jobs") = -1,
+        "Threads that ``n_jobs`` stands for: -1 is the processors this process may run on, but no more than the\n"
+        "environment variable OMP_NUM_THREADS grants (Dask sets it to 1 for its workers).");
   m.def("set_stop_check", &set_stop_check, py::arg("check"),
         "Have long calls on the calling thread ask ``check()`` from time to time; once it is true they raise "
         "KeyboardInterrupt. None removes it.");

@@ -106,17 +106,20 @@ TEST_CASE("only the thread that made a cancellation is asked") {
   CHECK(others == 0);
 }
 
-TEST_CASE("n_jobs is a positive number, or -1 for this thread's limit") {
+TEST_CASE("n_jobs is a positive number, or -1 for what the environment grants") {
   CHECK(thread_count(3) == 3);
   CHECK(thread_count(-1) >= 1);
   for (const int bad : {0, -2, -5}) CHECK_THROWS_AS(thread_count(bad), std::invalid_argument);
-  set_thread_limit(3);
-  CHECK(thread_count(-1) == 3);
-  std::size_t elsewhere = 0;
-  std::thread([&] { elsewhere = static_cast<std::size_t>(thread_limit()); }).join();
-  CHECK(elsewhere == 0);
-  set_thread_limit(0);
-  CHECK(thread_limit() == 0);
+  setenv("OMP_NUM_THREADS", "1", 1);
+  CHECK(thread_count(-1) == 1);
+  CHECK(thread_count(3) == 3);
+  setenv("OMP_NUM_THREADS", "1000000", 1);
+  CHECK(thread_count(-1) < 1000000);
+  for (const char* odd : {"", "0", "-4", "many"}) {
+    setenv("OMP_NUM_THREADS", odd, 1);
+    CHECK(thread_count(-1) >= 1);
+  }
+  unsetenv("OMP_NUM_THREADS");
 }
 
 TEST_SUITE_END();

@@ -163,9 +163,7 @@ def column_of(vectors: Any) -> str | None:
 @pytest.fixture(scope="session")
 def expected(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return fingerprint(
-        build_index(
-            rows, tmp_path_factory.mktemp("expected"), shard_rows=SHARD_ROWS, n_trees=TREES, client=False
-        )
+        build_index(rows, tmp_path_factory.mktemp("expected"), shard_rows=SHARD_ROWS, n_trees=TREES, client=False)
     )
 
 

@@ -99,7 +99,9 @@ def test_with_a_full_budget_the_answers_are_exact(metric: str, rows: Any, client
 
 @pytest.mark.parametrize("metric", ["dot", "euclidean"])
 @pytest.mark.parametrize("id_type", ["int64", "string"])
-def test_answers_that_are_not_there_are_marked(metric: str, id_type: str, rows: Any, client: Any, tmp_path: Path) -> None:
+def test_answers_that_are_not_there_are_marked(
+    metric: str, id_type: str, rows: Any, client: Any, tmp_path: Path
+) -> None:
     ids = None if id_type == "int64" else [f"x{row}" for row in range(12)]
     index = build_index(rows[:12], tmp_path, ids=ids, metric=metric, shard_rows=5, client=client)
     result = index.query(rows[:3], k=20, search_k=10**5)
@@ -127,7 +129,9 @@ def test_no_queries_on_a_cluster(rows: Any, tmp_path: Path, process_client: Clie
     assert index.query(rows[:0], k=3).ids.shape == (0, 3)
 
 
-def test_many_queries_are_answered_in_parts(rows: Any, process_client: Client, threaded_client: Client, tmp_path: Path) -> None:
+def test_many_queries_are_answered_in_parts(
+    rows: Any, process_client: Client, threaded_client: Client, tmp_path: Path
+) -> None:
     index = build_index(rows, tmp_path, **OPTIONS, client=False)
     many = np.tile(rows, (5, 1))  # more than a task takes
     expected = index.query(many, k=2, search_k=50)
@@ -189,7 +193,7 @@ def test_an_asynchronous_client_is_refused(rows: Any, tmp_path: Path) -> None:
 
 
 def test_an_index_travels_small_and_answers_on_a_worker(rows: Any, tmp_path: Path, process_client: Client) -> None:
-    from dask_annoy_test_rows import query_after_tell
+    from dask_annoy_test_rows import ask
 
     index = build_index(rows, tmp_path, shard_rows=500, n_trees=TREES, client=process_client)
     assert index.n_shards == 4
@@ -198,26 +202,18 @@ def test_an_index_travels_small_and_answers_on_a_worker(rows: Any, tmp_path: Pat
     assert copy.manifest == index.manifest
     expected = index.query(rows[:10], k=5)
     np.testing.assert_array_equal(copy.query(rows[:10], k=5).ids, expected.ids)
-    on_worker = process_client.submit(query_after_tell, index, rows[:10]).result(60)
+    on_worker = process_client.submit(ask, index, rows[:10]).result(60)
     np.testing.assert_array_equal(on_worker.ids, expected.ids)
     np.testing.assert_array_equal(on_worker.distances, expected.distances)
 
 
 def test_an_index_is_built_and_asked_inside_tasks_that_fill_the_cluster(rows: Any, tmp_path: Path) -> None:
+    from dask_annoy_test_rows import build_and_query
+
     with Client(n_workers=1, threads_per_worker=1, dashboard_address=":0", set_as_default=False) as client:
         for number, inner in enumerate((None, "given")):
             futures = [
-                client.submit(_build_inside, rows, str(tmp_path / f"{number}-{part}"), inner) for part in range(2)
+                client.submit(build_and_query, rows, str(tmp_path / f"{number}-{part}"), inner) for part in range(2)
             ]
             ids = [future.result(60) for future in futures]
             assert [found[:, 0].tolist() for found in ids] == [list(range(10))] * 2
-
-
-def _build_inside(rows: Any, url: str, inner: str | None) -> Any:
-    from distributed import get_client
-
-    from dask_annoy import build_index
-
-    client = None if inner is None else get_client()
-    index = build_index(rows, url, metric="euclidean", shard_rows=500, n_trees=2, client=client)
-    return index.query(rows[:10], k=2, search_k=10**5).ids

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dask_annoy import AnnoyIndex
-from dask_annoy._native import ExactSearch, active_kernels, available_kernels, set_thread_limit, use_kernels
+from dask_annoy._native import ExactSearch, active_kernels, available_kernels, use_kernels
 
 METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
 
@@ -22,7 +22,6 @@ METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
 def restored() -> Iterator[None]:
     yield
     use_kernels("")
-    set_thread_limit(0)
 
 
 def fingerprint(metric: str, folder: Path, n_jobs: int = -1, on_disk: bool = False) -> str:
@@ -54,7 +53,6 @@ def test_bytes_and_answers_do_not_depend_on_threads_kernels_or_where_the_forest_
         for n_jobs in (1, 2, 5):
             assert fingerprint(metric, tmp_path, n_jobs) == expected
         assert fingerprint(metric, tmp_path, on_disk=True) == expected
-    set_thread_limit(3)
     assert fingerprint(metric, tmp_path, n_jobs=-1) == expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dask_annoy import AnnoyIndex
-from dask_annoy._native import ExactSearch, set_stop_check, set_thread_limit, thread_limit
+from dask_annoy._native import ExactSearch, set_stop_check, thread_count
 
 ENDLESS = 10**8  # trees: more than any test waits for
 
@@ -221,12 +222,9 @@ def test_one_exact_search_may_be_fed_by_many_threads() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_thread_limit_belongs_to_a_thread() -> None:
-    set_thread_limit(3)
-    try:
-        assert thread_limit() == 3
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(thread_limit).result() == 0
-    finally:
-        set_thread_limit(0)
-    assert thread_limit() == 0
+def test_all_threads_are_no_more_than_the_environment_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as Dask does for its workers
+    assert thread_count() == 1
+    assert thread_count(5) == 5
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert thread_count(-1) == len(os.sched_getaffinity(0))

@@ -51,7 +51,9 @@ def test_whatever_changes_the_result_is_another_build(change: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    "change", [{"source": "elsewhere"}, {"source_dtype": "float64"}, {"block_bytes": 1 << 10}, {"shard_rows": 699}], ids=str
+    "change",
+    [{"source": "elsewhere"}, {"source_dtype": "float64"}, {"block_bytes": 1 << 10}, {"shard_rows": 699}],
+    ids=str,
 )
 def test_what_does_not_change_the_result_is_the_same_build(change: dict[str, Any]) -> None:
     assert plan(**change).build_id == plan().build_id
@@ -108,7 +110,15 @@ def test_a_plan_survives_its_file() -> None:
 
 def test_a_plan_is_a_table_for_people() -> None:
     text = str(plan())
-    for piece in ("5,000 rows × 24", "angular", "8 of up to 625 rows", "5 a shard", "0.90", "memory", str(plan().build_id)):
+    for piece in (
+        "5,000 rows × 24",
+        "angular",
+        "8 of up to 625 rows",
+        "5 a shard",
+        "0.90",
+        "memory",
+        str(plan().build_id),
+    ):
         assert piece in text
 
 

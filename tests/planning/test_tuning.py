@@ -68,9 +68,7 @@ def test_the_budget_is_the_least_that_reaches_the_target(
     assert tuning.search_k == (reaching[0] if reaching else useful[-1] if useful else 1)
     points = tuning.curves[0].points
     assert all(point.recall == pytest.approx(float(recall_with(needed, point.search_k))) for point in points)
-    assert all(
-        one.search_k < other.search_k and one.recall < other.recall for one, other in pairwise(points)
-    )
+    assert all(one.search_k < other.search_k and one.recall < other.recall for one, other in pairwise(points))
 
 
 @pytest.mark.parametrize("size", [7, 10, 29, 100, 1000])

@@ -206,9 +206,7 @@ def test_the_traced_budget_is_the_least_with_which_a_search_finds_the_neighbour(
     assert distances.shape == budgets.shape == (300, 10)
     for row in task.sample_rows[::30]:
         sample = (rows[row] > 0.5 if metric == "hamming" else rows[row]).tolist()
-        own = sorted(
-            (forest.get_distance(row, other) for other in range(300) if other != row), reverse=metric == "dot"
-        )
+        own = sorted((forest.get_distance(row, other) for other in range(300) if other != row), reverse=metric == "dot")
         assert distances[row] == pytest.approx(own[:10], rel=1e-4, abs=1e-4)
         # Few of the metrics have no ties: what is compared is how many of the neighbours a budget reaches.
         for budget in sorted(set(budgets[row].tolist())):

@@ -190,7 +190,5 @@ def test_a_handle_is_small_and_says_no_secret(make_task: MakeTask) -> None:
     handle = handle_of(make_task(ROWS))
     assert len(pickle.dumps(handle)) < 5000
     assert handle.__sizeof__() < 10_000
-    secret = ShardHandle(
-        IndexFolder("s3://bucket/x", {"secret": "hush"}), handle.entry, "angular", 16, "int64"
-    )
+    secret = ShardHandle(IndexFolder("s3://bucket/x", {"secret": "hush"}), handle.entry, "angular", 16, "int64")
     assert "hush" not in repr(secret)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from distributed import get_client
+
+from dask_annoy import QueryResult, ShardedIndex, build_index
 from dask_annoy.vectors import NpySource
 
 
@@ -42,6 +44,13 @@ class Halting(NpySource):
             yield first, rows
 
 
-def query_after_tell(index: Any, rows: np.ndarray[Any, Any]) -> Any:
-    """Used in tasks of tasks."""
+def ask(index: ShardedIndex, rows: Any) -> QueryResult:
+    """Ask from inside a task."""
     return index.query(rows, k=5)
+
+
+def build_and_query(rows: Any, url: str, inner: str | None) -> Any:
+    """Build and ask from inside a task, with the client found or given."""
+    client = None if inner is None else get_client()
+    index = build_index(rows, url, metric="euclidean", shard_rows=500, n_trees=2, client=client)
+    return index.query(rows[:10], k=2, search_k=10**5).ids
