@@ -20,9 +20,10 @@ from dask_annoy.cli.options import (
     storage_options,
     vector_options,
 )
-from dask_annoy.cli.output import duration_text, echo_json, echo_pairs, size_text
+from dask_annoy.cli.output import echo_json, echo_pairs
 from dask_annoy.cli.progress import reporting
 from dask_annoy.cli.scheduler import client_at, scheduler_options
+from dask_annoy.units import duration_text, size_text
 
 if TYPE_CHECKING:
     from dask_annoy.cluster import ShardedIndex

@@ -12,8 +12,9 @@ import click
 
 from dask_annoy.cli.errors import ResumableCommand
 from dask_annoy.cli.options import quiet_option, report_options
-from dask_annoy.cli.output import duration_text, echo_json
+from dask_annoy.cli.output import echo_json
 from dask_annoy.cli.scheduler import client_at, scheduler_options
+from dask_annoy.units import duration_text
 
 if TYPE_CHECKING:
     from dask_annoy.demo.index import Answer, Demo, Step

@@ -9,7 +9,8 @@ import click
 
 from dask_annoy.cli.errors import AnnoyCommand
 from dask_annoy.cli.options import report_options, storage_options
-from dask_annoy.cli.output import echo_json, echo_pairs, echo_table, size_text
+from dask_annoy.cli.output import echo_json, echo_pairs, echo_table
+from dask_annoy.units import size_text
 
 __all__ = ["info_command"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["duration_text", "echo_json", "echo_pairs", "echo_table", "size_text"]
+__all__ = ["echo_json", "echo_pairs", "echo_table"]
 
 _COLUMN = 16  # as wide as the one that a plan prints
 
@@ -30,21 +30,3 @@ def echo_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in [header, *rows]:
         cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)]
         click.echo("  ".join([*cells, row[-1]]))
-
-
-def size_text(n_bytes: int) -> str:
-    """Bytes in words."""
-    size = float(n_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 60:
-        return f"{seconds:.{2 if seconds < 1 else 1 if seconds < 10 else 0}f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

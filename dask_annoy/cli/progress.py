@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from dask_annoy.cli.output import duration_text
+from dask_annoy.units import duration_text
 
 __all__ = ["Report", "reporting"]
 

@@ -14,9 +14,10 @@ import click
 from dask_annoy.cli.answers import FILE_SUFFIXES, answer_file, no_answers, print_json, print_table
 from dask_annoy.cli.errors import AnnoyCommand
 from dask_annoy.cli.options import ROWS, quiet_option, report_options, source_options, storage_options
-from dask_annoy.cli.output import duration_text, echo_json, echo_pairs
+from dask_annoy.cli.output import echo_json, echo_pairs
 from dask_annoy.cli.progress import reporting
 from dask_annoy.cli.scheduler import client_at, scheduler_options
+from dask_annoy.units import duration_text
 
 if TYPE_CHECKING:
     from dask_annoy.cli.answers import Write

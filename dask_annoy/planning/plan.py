@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from numbers import Real
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydantic import Field
 from dask_annoy._native import node_size
 from dask_annoy.planning.estimate import Estimate, estimate_shard
 from dask_annoy.storage.document import Document
+from dask_annoy.units import duration_text, size_text
 
 __all__ = ["BUILDER_VERSION", "BuildPlan", "SlotPlan", "build_id_of", "make_plan"]
 
@@ -80,10 +80,10 @@ class BuildPlan(Document):
             f"trees           {self.n_trees} a shard",
             f"target          recall@{self.k} of {self.target_recall:.2f}, measured on "
             f"{len(self.sample_rows):,} sampled rows",
-            f"size            about {_size(estimate.total_bytes)} ({_size(estimate.shard_bytes)} a shard)",
-            f"memory          about {_size(estimate.task_memory_bytes)} a shard task, of which "
-            f"{_size(estimate.task_mapped_bytes)} mapped",
-            f"time            about {_duration(estimate.core_seconds)} on one core of 2025",
+            f"size            about {size_text(estimate.total_bytes)} ({size_text(estimate.shard_bytes)} a shard)",
+            f"memory          about {size_text(estimate.task_memory_bytes)} a shard task, of which "
+            f"{size_text(estimate.task_mapped_bytes)} mapped",
+            f"time            about {duration_text(estimate.core_seconds)} on one core of 2025",
             f"build id        {self.build_id or 'known once the rows are read'}",
         ]
         return "\n".join(lines)
@@ -134,12 +134,8 @@ def make_plan(
     node_size(metric, width)  # refuses an unknown metric
     if n_rows < 1:
         raise ValueError(f"{source} has no rows: an index needs at least one vector")
-    if isinstance(target_recall, bool) or not isinstance(target_recall, Real) or not 0 < target_recall <= 1:
-        raise ValueError(f"target_recall must be above 0 and at most 1, not {target_recall!r}")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, not {seed!r}")
     # The same number of another type is the same build.
-    target_recall, seed = float(target_recall), int(seed)
+    target_recall, seed = _recall(target_recall), _seed(seed)
     trees = _AUTO_TREES if n_trees == "auto" else _positive("n_trees", n_trees)
     most = _auto_shard_rows(metric, width) if shard_rows == "auto" else _positive("shard_rows", shard_rows)
     if most > _MOST_SHARD_ROWS:
@@ -205,24 +201,19 @@ def _auto_shard_rows(metric: str, width: int) -> int:
     return min(_MOST_SHARD_ROWS, max(1000, _AUTO_SHARD_BYTES // node_size(metric, width)))
 
 
+def _recall(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value <= 1:
+        raise ValueError(f"target_recall must be above 0 and at most 1, not {value!r}")
+    return float(value)
+
+
+def _seed(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**63:
+        raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, not {value!r}")
+    return int(value)
+
+
 def _positive(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f'{name} must be a positive integer or "auto", not {value!r}')
     return int(value)
-
-
-def _size(n_bytes: int) -> str:
-    size = float(n_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1000 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
