@@ -27,7 +27,6 @@ from dask_annoy.storage import (
     Totals,
     commit,
     latest_version,
-    list_versions,
     plan_name,
     put_if_absent,
     read_manifest,
@@ -194,12 +193,13 @@ def build_index(
                 seed=seed,
                 block_bytes=current_settings().block_bytes,
             )
-            standing = _standing(folder, plan, overwrite)
+            parent = latest_version(folder)
+            standing = _standing(folder, parent, plan, overwrite)
             if standing is None:
                 receipts = _build_shards(folder, inputs, plan, executor, resume, progress)
                 if not inputs.ids_are_row_numbers:
                     check_ids_unique(folder, [receipt.entry for receipt in receipts], plan, executor, progress)
-                standing = _commit(folder, plan, receipts)
+                standing = _commit(folder, parent, plan, receipts)
         finally:
             inputs.remove_staging()
     return ShardedIndex(folder, standing, client)
@@ -224,11 +224,11 @@ def _options_for(vectors: Any, folder: IndexFolder) -> Mapping[str, Any] | None:
     return None
 
 
-def _standing(folder: IndexFolder, plan: BuildPlan, overwrite: bool) -> Manifest | None:
+def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwrite: bool) -> Manifest | None:
     """The committed version of this very build; None if there is none and nothing stands in its way."""
-    if latest_version(folder) is None:
+    if version is None:
         return None
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, version)
     if manifest.build_id == plan.build_id:
         return manifest
     if overwrite:
@@ -336,9 +336,8 @@ def _take_sample(task: _SampleTask, place: Place) -> npt.NDArray[Any]:  # noqa: 
     return np.concatenate(blocks)
 
 
-def _commit(folder: IndexFolder, plan: BuildPlan, receipts: Sequence[ShardReceipt]) -> Manifest:
-    versions = list_versions(folder)
-    parent = versions[-1] if versions else None
+def _commit(folder: IndexFolder, parent: int | None, plan: BuildPlan, receipts: Sequence[ShardReceipt]) -> Manifest:
+    """Publish the version after `parent`, the newest when the build began: what came since, a conflict, is not ours."""
     entries = tuple(receipt.entry for receipt in receipts)
     manifest = Manifest(
         index_id=read_manifest(folder, parent).index_id if parent else uuid.uuid4().hex,

@@ -159,7 +159,9 @@ class LocalExecutor(Executor):
     ) -> list[Any]:
         """Compute delayed tasks; see `Executor.compute`."""
         meter = _Meter(label, weights, progress)
-        results = list(dask.compute(*tasks, scheduler="threads"))
+        # Threads of our own: those that still run when a task has failed are waited for.
+        with futures.ThreadPoolExecutor(granted_threads(), thread_name_prefix="dask-annoy") as pool:
+            results = list(dask.compute(*tasks, scheduler="threads", pool=pool))
         for number in range(len(tasks)):
             meter.advance(number)
         return results

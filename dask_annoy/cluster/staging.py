@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,8 +26,12 @@ from dask_annoy.vectors import ArrayIds, ConcatIds, ConcatSource, IdSource, NpyS
 
 __all__ = ["PART_BYTES", "PartReceipt", "StagedRows", "Staging", "stage_block", "staging_for"]
 
+logger = logging.getLogger(__name__)
+
 #: Bound on a part that is cut from an array in memory.
 PART_BYTES: Final = 64 * 2**20
+
+_REMOVALS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,21 @@ class Staging:
         """The name of a part's file: kind is "rows" or "ids"."""
         return f"{staging_folder(self.staging_id)}/{number:08d}.{attempt}.{kind}.npy"
 
+    @property
+    def mark(self) -> str:
+        """The name of the file that is there as long as parts are wanted."""
+        return f"{staging_folder(self.staging_id)}/wanted"
+
     def remove(self) -> None:
-        """Delete all parts."""
-        self.folder.delete_tree(staging_folder(self.staging_id))
+        """Delete all parts. A task that still writes one finds the mark gone, and deletes its part itself."""
+        parent = staging_folder(self.staging_id)
+        for _ in range(_REMOVALS):
+            with suppress(OSError):  # such a task can be in the way
+                self.folder.delete([self.mark])
+                self.folder.delete_tree(parent)
+                if not self.folder.list(parent):
+                    return
+        logger.warning("%s could not be removed: delete it by hand", self.folder.where(parent))
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,9 @@ class PartReceipt:
 
 def staging_for(folder: IndexFolder, source_name: str, metric: str, width: int, packed: bool) -> Staging:
     """A new staging area of an index folder."""
-    return Staging(folder, uuid.uuid4().hex, source_name, metric, width, packed)
+    staging = Staging(folder, uuid.uuid4().hex, source_name, metric, width, packed)
+    folder.write_bytes(staging.mark, b"wanted")
+    return staging
 
 
 def stage_block(
@@ -95,7 +115,7 @@ def stage_block(
     )
     # Each attempt at a part has files of its own: a task that runs twice harms nothing.
     attempt = uuid.uuid4().hex
-    _write(staging, staging.part_name(number, attempt, "rows"), encoded)
+    files = {staging.part_name(number, attempt, "rows"): encoded}
     id_type: str | None = None
     ids_digest = 0
     if ids is not None:
@@ -107,7 +127,8 @@ def stage_block(
         id_type = checked.id_type
         values = checked.read(0, checked.n_rows)
         ids_digest = _digest_of_ids(values, id_type, first_row)
-        _write(staging, staging.part_name(number, attempt, "ids"), _storable_ids(values, id_type))
+        files[staging.part_name(number, attempt, "ids")] = _storable_ids(values, id_type)
+    _write(staging, files)
     return PartReceipt(
         number=number,
         attempt=attempt,
@@ -221,7 +242,13 @@ def _digest_of_ids(values: npt.NDArray[Any], id_type: str, first_row: int) -> in
     return digest_rows(np.frombuffer(digests, np.uint8).reshape(-1, 16), first_row)
 
 
-def _write(staging: Staging, name: str, array: npt.NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    staging.folder.write_bytes(name, buffer.getvalue())
+def _write(staging: Staging, files: Mapping[str, npt.NDArray[Any]]) -> None:
+    for name, array in files.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        staging.folder.write_bytes(name, buffer.getvalue())
+    # Looked at after writing: whoever removes the mark then removes all files that are there.
+    if not staging.folder.exists(staging.mark):
+        staging.folder.delete(files)
+        where = staging.folder.where(staging_folder(staging.staging_id))
+        raise FileNotFoundError(f"{where} was given up while a part was written to it: the build has ended")

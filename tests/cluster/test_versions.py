@@ -21,7 +21,15 @@ from dask_annoy_test_rows import FailingOnce, Halting
 from distributed import Client, LocalCluster
 
 from dask_annoy import build_index, open_index
-from dask_annoy.errors import IndexExistsError, IndexNotFoundError, InvalidIdsError, InvalidVectorsError
+from dask_annoy.cluster.staging import stage_block, staging_for
+from dask_annoy.errors import (
+    CommitConflictError,
+    IndexExistsError,
+    IndexNotFoundError,
+    InvalidIdsError,
+    InvalidVectorsError,
+)
+from dask_annoy.storage import IndexFolder
 
 from .conftest import TREES, fingerprint, names_below
 
@@ -225,6 +233,24 @@ def test_two_equal_builds_at_once_both_succeed_with_one_version(rows: Any, tmp_p
     assert not list((tmp_path / "staging").rglob("*.npy"))
 
 
+def test_what_another_writer_commits_meanwhile_is_not_built_upon(npy: Path, rows: Any, tmp_path: Path) -> None:
+    told, go = tmp_path / "told", tmp_path / "go"
+    told.mkdir()
+    for overwrite in (False, True):
+        slow = Halting(npy, 900, told, go)
+        url = tmp_path / str(overwrite)
+        with ThreadPoolExecutor(1) as pool:
+            building = pool.submit(build_index, slow, url, **OPTIONS, overwrite=overwrite, client=False)
+            wait_until(lambda building=building: any(told.iterdir()) or building.done())
+            other = build_index(rows[:300], url, client=False)
+            go.touch()
+            with pytest.raises(CommitConflictError, match="version 1"):
+                building.result()
+        assert open_index(url).manifest == other.manifest
+        go.unlink()
+        next(told.iterdir()).unlink()
+
+
 def test_rows_and_ids_are_staged_no_longer_than_they_are_needed(rows: Any, tmp_path: Path, client: Any) -> None:
     seen = set()
 
@@ -238,19 +264,34 @@ def test_rows_and_ids_are_staged_no_longer_than_they_are_needed(rows: Any, tmp_p
     assert not list((tmp_path / "staging").rglob("*.npy"))
 
 
-@pytest.mark.parametrize("ids", [None, "repeated"])
-def test_staging_is_removed_after_a_failure_too(rows: Any, tmp_path: Path, ids: Any, client: Any) -> None:
-    # One chunk: a task of the cluster that still runs when another has failed may write after the removal.
-    bad = rows.copy()
-    given = None
-    if ids is None:
-        bad[1500, 3] = np.nan
+@pytest.mark.parametrize("trouble", ["vectors", "ids", "repeated ids"])
+@pytest.mark.parametrize("chunk", [2000, 50])
+def test_staging_is_removed_after_a_failure_too(
+    rows: Any, tmp_path: Path, trouble: str, chunk: int, client: Any
+) -> None:
+    bad, ids = rows.copy(), np.arange(2000, dtype=object)
+    if trouble == "vectors":
+        bad[500, 3] = np.nan
     else:
-        given = da.from_array(np.arange(2000) % 1999)
+        ids[500] = "x" if trouble == "ids" else 7
     with pytest.raises((InvalidVectorsError, InvalidIdsError)):
-        build_index(da.from_array(bad, chunks=2000), tmp_path, ids=given, **OPTIONS, client=client)
-    assert not list(tmp_path.rglob("*.rows.npy"))
+        build_index(
+            da.from_array(bad, chunks=(chunk, 16)), tmp_path, ids=da.from_array(ids, chunks=chunk), **OPTIONS,
+            client=client,
+        )  # fmt: skip
+    # On a cluster the tasks that were running then end later, and delete what they have written.
+    wait_until(lambda: not list(tmp_path.glob("staging/*/*.npy")))
     assert not (tmp_path / "versions").exists()
+
+
+def test_a_part_that_comes_too_late_deletes_itself(rows: Any, tmp_path: Path) -> None:
+    staging = staging_for(IndexFolder(str(tmp_path)), "rows", "angular", 16, False)
+    stage_block(staging, 0, 0, rows[:5])
+    assert list(tmp_path.glob("staging/*/*.rows.npy"))
+    staging.remove()
+    with pytest.raises(FileNotFoundError, match="the build has ended"):
+        stage_block(staging, 1, 5, rows[5:10], np.arange(5))
+    assert not list(tmp_path.glob("staging/*/*"))
 
 
 @pytest.mark.parametrize("form", ["numpy", "dask"])
