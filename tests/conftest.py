@@ -13,6 +13,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 if not list((_CHECKOUT / "dask_annoy").glob("_native.*.so")):
     # `python -m pytest` puts the checkout first, where the package is not built; the installed one is meant.
     sys.path[:] = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != _CHECKOUT]
+    os.environ["PYTHONSAFEPATH"] = "1"  # nor are the interpreters that tests start to look there first
 
 import dask  # noqa: E402
 import numpy as np  # noqa: E402
