@@ -1,10 +1,11 @@
 """Types of the native module; ``stubtest`` checks them against what was built."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, final, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Self, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Buffer
 
 def available_kernels() -> list[str]: ...
 def active_kernels() -> str: ...
@@ -40,15 +41,36 @@ class AnnoyIndex:
     def on_disk_build(self, fn: str) -> bool: ...
     @overload
     def get_nns_by_item(
-        self, i: int, n: int, search_k: int = -1, include_distances: Literal[False] = False
+        self,
+        i: int,
+        n: int,
+        search_k: int = -1,
+        include_distances: Literal[False] = False,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> list[int]: ...
     @overload
     def get_nns_by_item(
-        self, i: int, n: int, search_k: int, include_distances: Literal[True]
+        self,
+        i: int,
+        n: int,
+        search_k: int,
+        include_distances: Literal[True],
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_item(
-        self, i: int, n: int, search_k: int = -1, *, include_distances: Literal[True]
+        self,
+        i: int,
+        n: int,
+        search_k: int = -1,
+        *,
+        include_distances: Literal[True],
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
@@ -57,6 +79,9 @@ class AnnoyIndex:
         n: int,
         search_k: int = -1,
         include_distances: Literal[False] = False,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> list[int]: ...
     @overload
     def get_nns_by_vector(
@@ -65,6 +90,9 @@ class AnnoyIndex:
         n: int,
         search_k: int,
         include_distances: Literal[True],
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
@@ -74,6 +102,8 @@ class AnnoyIndex:
         search_k: int = -1,
         *,
         include_distances: Literal[True],
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vectors(
@@ -85,6 +115,8 @@ class AnnoyIndex:
         n_jobs: int = -1,
         *,
         packed: bool = False,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> NDArray[np.int64]: ...
     @overload
     def get_nns_by_vectors(
@@ -96,6 +128,8 @@ class AnnoyIndex:
         n_jobs: int = -1,
         *,
         packed: bool = False,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_vectors(
@@ -107,6 +141,8 @@ class AnnoyIndex:
         include_distances: Literal[True],
         n_jobs: int = -1,
         packed: bool = False,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_items(
@@ -116,10 +152,21 @@ class AnnoyIndex:
         search_k: int = -1,
         include_distances: Literal[False] = False,
         n_jobs: int = -1,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> NDArray[np.int64]: ...
     @overload
     def get_nns_by_items(
-        self, ids: ArrayLike, n: int, search_k: int, include_distances: Literal[True], n_jobs: int = -1
+        self,
+        ids: ArrayLike,
+        n: int,
+        search_k: int,
+        include_distances: Literal[True],
+        n_jobs: int = -1,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_items(
@@ -130,10 +177,98 @@ class AnnoyIndex:
         *,
         include_distances: Literal[True],
         n_jobs: int = -1,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+    @overload
+    def get_nns_within_by_vector(
+        self,
+        vector: Sequence[float] | NDArray[Any],
+        radius: float,
+        limit: int = -1,
+        search_k: int = -1,
+        include_distances: Literal[False] = False,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> list[int]: ...
+    @overload
+    def get_nns_within_by_vector(
+        self,
+        vector: Sequence[float] | NDArray[Any],
+        radius: float,
+        limit: int,
+        search_k: int,
+        include_distances: Literal[True],
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_within_by_vector(
+        self,
+        vector: Sequence[float] | NDArray[Any],
+        radius: float,
+        limit: int = -1,
+        search_k: int = -1,
+        *,
+        include_distances: Literal[True],
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_within_by_item(
+        self,
+        i: int,
+        radius: float,
+        limit: int = -1,
+        search_k: int = -1,
+        include_distances: Literal[False] = False,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> list[int]: ...
+    @overload
+    def get_nns_within_by_item(
+        self,
+        i: int,
+        radius: float,
+        limit: int,
+        search_k: int,
+        include_distances: Literal[True],
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> tuple[list[int], list[float]]: ...
+    @overload
+    def get_nns_within_by_item(
+        self,
+        i: int,
+        radius: float,
+        limit: int = -1,
+        search_k: int = -1,
+        *,
+        include_distances: Literal[True],
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+    ) -> tuple[list[int], list[float]]: ...
     def budgets_to_find(
         self, X: ArrayLike, targets: NDArray[np.int64], n_jobs: int = -1, *, packed: bool = False
     ) -> NDArray[np.int64]: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(f: int, metric: str, data: Buffer) -> AnnoyIndex: ...
+    @overload
+    def get_item_vectors(
+        self, ids: ArrayLike | None = None, *, packed: Literal[False] = False
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def get_item_vectors(self, ids: ArrayLike | None = None, *, packed: Literal[True]) -> NDArray[np.uint8]: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, i: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *args: object) -> None: ...
     def get_item_vector(self, i: int, /) -> list[float]: ...
     def get_distance(self, i: int, j: int, /) -> float: ...
     def get_n_items(self) -> int: ...

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdio>
 #include <mutex>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 #include "core/errors.hpp"
 #include "core/scoring.hpp"
 #include "core/search.hpp"
+#include "core/within.hpp"
 
 namespace dask_annoy {
 
@@ -60,6 +62,13 @@ bool same_file(const std::string& a, const std::string& b) {
   struct stat second{};
   return stat(a.c_str(), &first) == 0 && stat(b.c_str(), &second) == 0 && first.st_dev == second.st_dev &&
          first.st_ino == second.st_ino;
+}
+
+const ItemFilter* address_of(const std::optional<ItemFilter>& filter) { return filter ? &*filter : nullptr; }
+
+double compared_radius(Metric metric, double radius) {
+  if (std::isnan(radius)) throw std::invalid_argument("radius must be a number, got NaN");
+  return larger_is_better(metric) ? -radius : radius;
 }
 
 }  // namespace
@@ -165,6 +174,21 @@ void Index::unload() {
   seed_ = kDefaultSeed;
 }
 
+void Index::copy_file(const std::function<char*(std::size_t)>& make_room) const {
+  const std::shared_lock lock(mutex_);
+  if (!forest_) throw StateError("an index without trees has no bytes; call build() first");
+  const std::size_t size = forest_->n_nodes * layout_.node_size;
+  std::copy_n(forest_->nodes.get(), size, make_room(size));
+}
+
+void Index::load_bytes(std::shared_ptr<const char> bytes, std::size_t size) {
+  auto loaded = std::make_shared<const Forest>(parse_forest(std::move(bytes), size, layout_, "bytes"));
+  const std::unique_lock lock(mutex_);
+  forest_ = std::move(loaded);
+  builder_.reset();
+  disk_path_.clear();
+}
+
 std::int32_t Index::checked_item(std::int64_t item) const {
   const std::int32_t n = n_items_unlocked();
   if (item < 0 || item >= n) {
@@ -173,35 +197,70 @@ std::int32_t Index::checked_item(std::int64_t item) const {
   return static_cast<std::int32_t>(item);
 }
 
-std::vector<Neighbor> Index::nearest(const void* query, std::size_t n, std::int64_t search_k) const {
-  const std::shared_lock lock(mutex_);
-  if (!forest_) return {};
-  return search(*forest_, query, n, search_k);
+std::optional<ItemFilter> Index::filter_of(const Restriction& restriction) const {
+  if (!restriction.any()) return std::nullopt;
+  ItemFilter filter(restriction, n_items_unlocked());
+  if (forest_) filter.keep_present(*forest_);
+  return filter;
 }
 
-std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k) const {
+std::vector<Neighbor> Index::nearest(const void* query, std::size_t n, std::int64_t search_k,
+                                     const Restriction& restriction) const {
+  const std::shared_lock lock(mutex_);
+  const std::optional<ItemFilter> filter = filter_of(restriction);
+  if (!forest_) return {};
+  return search(*forest_, query, n, search_k, address_of(filter));
+}
+
+std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k,
+                                             const Restriction& restriction) const {
   const std::shared_lock lock(mutex_);
   const std::int32_t id = checked_item(item);
+  const std::optional<ItemFilter> filter = filter_of(restriction);
   if (!forest_) return {};
-  return search(*forest_, forest_->at(id) + layout_.vector_offset, n, search_k);
+  return search(*forest_, forest_->at(id) + layout_.vector_offset, n, search_k, address_of(filter));
+}
+
+std::vector<Neighbor> Index::within(const void* query, double radius, std::size_t limit, std::int64_t search_k,
+                                    Cancellation& cancellation, const Restriction& restriction) const {
+  const double compared = compared_radius(layout_.metric, radius);
+  const std::shared_lock lock(mutex_);
+  const std::optional<ItemFilter> filter = filter_of(restriction);
+  if (!forest_) return {};
+  return dask_annoy::within(*forest_, query, compared, limit, search_k, address_of(filter), cancellation);
+}
+
+std::vector<Neighbor> Index::within_of_item(std::int64_t item, double radius, std::size_t limit, std::int64_t search_k,
+                                            Cancellation& cancellation, const Restriction& restriction) const {
+  const double compared = compared_radius(layout_.metric, radius);
+  const std::shared_lock lock(mutex_);
+  const std::int32_t id = checked_item(item);
+  const std::optional<ItemFilter> filter = filter_of(restriction);
+  if (!forest_) return {};
+  return dask_annoy::within(*forest_, forest_->at(id) + layout_.vector_offset, compared, limit, search_k,
+                            address_of(filter), cancellation);
 }
 
 void Index::nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n,
                           std::int64_t search_k, int n_jobs, Cancellation& cancellation, std::int64_t* ids,
-                          float* distances) const {
+                          float* distances, const Restriction& restriction) const {
   const std::size_t n_threads = thread_count(n_jobs);
   const std::shared_lock lock(mutex_);
+  const std::optional<ItemFilter> filter = filter_of(restriction);
   if (!forest_) {
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  search_batch(*forest_, queries, stride, count, n, search_k, n_threads, cancellation, ids, distances);
+  search_batch(*forest_, queries, stride, count, n, search_k, n_threads, cancellation, ids, distances,
+               address_of(filter));
 }
 
 void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, std::int64_t search_k,
-                             int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances) const {
+                             int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances,
+                             const Restriction& restriction) const {
   const std::size_t n_threads = thread_count(n_jobs);
   const std::shared_lock lock(mutex_);
+  const std::optional<ItemFilter> filter = filter_of(restriction);
   const std::size_t bytes = layout_.vector_bytes();
   std::vector<char> queries(count * bytes);
   for (std::size_t i = 0; i < count; ++i) {
@@ -213,7 +272,8 @@ void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  search_batch(*forest_, queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances);
+  search_batch(*forest_, queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances,
+               address_of(filter));
 }
 
 void Index::budgets_to_find(const char* queries, std::size_t stride, std::size_t count, const std::int64_t* targets,
@@ -235,6 +295,41 @@ std::vector<char> Index::item_node(std::int64_t item) const {
     builder_->read_item(id, node.data());
   }
   return node;
+}
+
+void Index::item_vectors(const std::int64_t* items, std::size_t count, char* vectors) const {
+  const std::shared_lock lock(mutex_);
+  const std::size_t bytes = layout_.vector_bytes();
+  std::vector<char> node(layout_.node_size);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t id = checked_item(items[i]);
+    if (!forest_) builder_->read_item(id, node.data());
+    std::copy_n((forest_ ? forest_->at(id) : node.data()) + layout_.vector_offset, bytes, vectors + i * bytes);
+  }
+}
+
+bool Index::is_present(std::int32_t id, std::vector<char>& node) const {
+  if (forest_) return forest_->node(id).n_descendants() == 1;
+  node.resize(layout_.node_size);
+  builder_->read_item(id, node.data());
+  return NodeView(node.data(), layout_).n_descendants() == 1;
+}
+
+bool Index::has_item(std::int64_t item) const {
+  const std::shared_lock lock(mutex_);
+  std::vector<char> node;
+  return item >= 0 && item < n_items_unlocked() && is_present(static_cast<std::int32_t>(item), node);
+}
+
+std::vector<std::int64_t> Index::present_items() const {
+  const std::shared_lock lock(mutex_);
+  std::vector<std::int64_t> items;
+  std::vector<char> node;
+  const std::int32_t n = n_items_unlocked();
+  for (std::int32_t id = 0; id < n; ++id) {
+    if (is_present(id, node)) items.push_back(id);
+  }
+  return items;
 }
 
 float Index::distance(std::int64_t a, std::int64_t b) const {

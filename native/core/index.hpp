@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -12,6 +13,7 @@
 
 #include "core/builder.hpp"
 #include "core/forest.hpp"
+#include "core/item_filter.hpp"
 #include "core/parallel.hpp"
 #include "core/topk.hpp"
 
@@ -46,13 +48,30 @@ class Index {
   void load(const std::string& path, bool prefault);
   void unload();
 
-  // `search_k` as in search(). An index without trees answers with nothing.
-  std::vector<Neighbor> nearest(const void* query, std::size_t n, std::int64_t search_k) const;
-  std::vector<Neighbor> nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k) const;
+  // The bytes of the file that save() would write, copied to where make_room(size) says. StateError without trees.
+  void copy_file(const std::function<char*(std::size_t)>& make_room) const;
+  // As load(), from bytes, which are kept.
+  void load_bytes(std::shared_ptr<const char> bytes, std::size_t size);
+
+  // `search_k` as in search(). An index without trees answers with nothing. A restriction is checked against the items
+  // there are: see ItemFilter.
+  std::vector<Neighbor> nearest(const void* query, std::size_t n, std::int64_t search_k,
+                                const Restriction& restriction = {}) const;
+  std::vector<Neighbor> nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k,
+                                        const Restriction& restriction = {}) const;
   void nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n, std::int64_t search_k,
-                     int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances) const;
+                     int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances,
+                     const Restriction& restriction = {}) const;
   void nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, std::int64_t search_k, int n_jobs,
-                        Cancellation& cancellation, std::int64_t* ids, float* distances) const;
+                        Cancellation& cancellation, std::int64_t* ids, float* distances,
+                        const Restriction& restriction = {}) const;
+
+  // The items not farther than `radius`, a returned distance (for dot: whose product is not smaller); see within.hpp.
+  // std::invalid_argument for NaN.
+  std::vector<Neighbor> within(const void* query, double radius, std::size_t limit, std::int64_t search_k,
+                               Cancellation& cancellation, const Restriction& restriction = {}) const;
+  std::vector<Neighbor> within_of_item(std::int64_t item, double radius, std::size_t limit, std::int64_t search_k,
+                                       Cancellation& cancellation, const Restriction& restriction = {}) const;
 
   // See search.hpp. StateError without trees.
   void budgets_to_find(const char* queries, std::size_t stride, std::size_t count, const std::int64_t* targets,
@@ -60,11 +79,17 @@ class Index {
 
   // The item's node; zeros for a hole. std::out_of_range for a number that is no item's.
   std::vector<char> item_node(std::int64_t item) const;
+  // Their vectors one after the other (floats, or words of bits); zeros for holes.
+  void item_vectors(const std::int64_t* items, std::size_t count, char* vectors) const;
+  bool has_item(std::int64_t item) const;  // false for holes and for numbers that are no item's
+  std::vector<std::int64_t> present_items() const;
   float distance(std::int64_t a, std::int64_t b) const;  // in compared form
 
  private:
+  bool is_present(std::int32_t id, std::vector<char>& node) const;
   std::int32_t checked_item(std::int64_t item) const;
   std::int32_t n_items_unlocked() const;
+  std::optional<ItemFilter> filter_of(const Restriction& restriction) const;
   void require_growing(const char* what) const;
   void reset();
 

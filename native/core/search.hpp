@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/forest.hpp"
+#include "core/item_filter.hpp"
 #include "core/parallel.hpp"
 #include "core/topk.hpp"
 
@@ -13,15 +14,18 @@ namespace dask_annoy {
 
 // The n nearest items that a walk meets before it has met `search_k` item numbers (repeats count, a list counts
 // whole; −1 is Annoy's default of n times the trees, other negative numbers mean no bound). Distances in compared form.
+// With a filter only what passes is answered and counted, and where that costs less than a walk (at most max(search_k,
+// 1000) items pass, or a small share) all of it is scored, so that the answer is exact.
 // The result is valid until the next search on this thread.
-const std::vector<Neighbor>& search(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k);
+const std::vector<Neighbor>& search(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k,
+                                    const ItemFilter* filter = nullptr);
 
 // Many queries on several threads. Query q is vector q of `queries` (rows of layout.vector_bytes() at least
 // `stride` bytes apart); answers go to row q of `ids` and `distances` (n a row, as returned to users), padded with −1
 // and the metric's missing distance.
 void search_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries, std::size_t n,
                   std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation, std::int64_t* ids,
-                  float* distances);
+                  float* distances, const ItemFilter* filter = nullptr);
 
 // The least search_k with which a search for the query meets each of the targets; −1 for a target that no search
 // meets (a hole, a number that is no item's). One walk tells what recall any budget would have.

@@ -151,6 +151,37 @@ Rows rows_from(const py::object& array, const Layout& layout, bool packed) {
   return rows;
 }
 
+py::array array_from(const std::vector<char>& vectors, std::size_t count, const Layout& layout, bool packed) {
+  const std::size_t bytes = layout.vector_bytes();
+  const auto word = [&](std::size_t row, std::size_t w) {
+    std::uint64_t value;
+    std::memcpy(&value, vectors.data() + row * bytes + w * sizeof value, sizeof value);
+    return value;
+  };
+  if (packed) {
+    if (!is_binary(layout.metric)) throw py::value_error("packed vectors are for the hamming metric");
+    const std::size_t row_bytes = (layout.width + 7) / 8;
+    py::array_t<std::uint8_t> rows({count, row_bytes});
+    std::uint8_t* out = rows.mutable_data();
+    for (std::size_t i = 0; i < count * row_bytes; ++i) {
+      const std::size_t b = i % row_bytes;
+      out[i] = reversed(static_cast<std::uint8_t>(word(i / row_bytes, b / 8) >> (8 * (b % 8))));
+    }
+    return rows;
+  }
+  py::array_t<float> rows({count, layout.width});
+  float* out = rows.mutable_data();
+  if (!is_binary(layout.metric)) {
+    if (count > 0) std::memcpy(out, vectors.data(), count * bytes);
+    return rows;
+  }
+  for (std::size_t i = 0; i < count * layout.width; ++i) {
+    const std::size_t d = i % layout.width;
+    out[i] = static_cast<float>(word(i / layout.width, d / 64) >> (d % 64) & 1);
+  }
+  return rows;
+}
+
 PlainArray<std::int64_t> item_numbers_from(const py::object& ids) {
   const py::array any(ids);
   if (any.ndim() != 1) throw py::value_error("item numbers must have one dimension");

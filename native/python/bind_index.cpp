@@ -1,4 +1,4 @@
-// AnnoyIndex: Annoy's own methods, and batches.
+// AnnoyIndex: from its making to its file.
 #include "core/index.hpp"
 
 #include <pybind11/numpy.h>
@@ -100,95 +100,6 @@ bool on_disk_build(Index& self, const py::str& fn) {
 void set_seed(Index& self, std::int64_t seed) {
   const py::gil_scoped_release unlocked;
   self.set_seed(static_cast<std::uint64_t>(seed));
-}
-
-std::size_t answer_size(std::int64_t n) {
-  if (n < 0) throw py::value_error("n must not be negative, got " + std::to_string(n));
-  return static_cast<std::size_t>(n);
-}
-
-py::object answer(Metric metric, const std::vector<Neighbor>& neighbors, bool include_distances) {
-  py::list ids(neighbors.size());
-  for (std::size_t i = 0; i < neighbors.size(); ++i) ids[i] = neighbors[i].id;
-  if (!include_distances) return ids;
-  py::list distances(neighbors.size());
-  for (std::size_t i = 0; i < neighbors.size(); ++i) distances[i] = returned_distance(metric, neighbors[i].distance);
-  return py::make_tuple(ids, distances);
-}
-
-py::object get_nns_by_vector(const Index& self, const py::object& vector, std::int64_t n, std::int64_t search_k,
-                             bool include_distances) {
-  const std::vector<char> query = vector_from(vector, self.layout());
-  const std::size_t size = answer_size(n);
-  std::vector<Neighbor> found;
-  {
-    const py::gil_scoped_release unlocked;
-    found = self.nearest(query.data(), size, search_k);
-  }
-  return answer(self.layout().metric, found, include_distances);
-}
-
-py::object get_nns_by_item(const Index& self, std::int64_t i, std::int64_t n, std::int64_t search_k,
-                           bool include_distances) {
-  const std::size_t size = answer_size(n);
-  std::vector<Neighbor> found;
-  {
-    const py::gil_scoped_release unlocked;
-    found = self.nearest_to_item(i, size, search_k);
-  }
-  return answer(self.layout().metric, found, include_distances);
-}
-
-// Runs `search(ids, distances)` without the GIL into arrays of shape (m, n).
-template <class Search>
-py::object batch(std::size_t m, std::size_t n, bool include_distances, const Search& search) {
-  py::array_t<std::int64_t> ids({m, n});
-  py::array_t<float> distances({m, n});
-  std::int64_t* id_data = ids.mutable_data();
-  float* distance_data = distances.mutable_data();
-  {
-    const py::gil_scoped_release unlocked;
-    search(id_data, distance_data);
-  }
-  if (!include_distances) return ids;
-  return py::make_tuple(ids, distances);
-}
-
-py::object get_nns_by_vectors(const Index& self, const py::object& X, std::int64_t n, std::int64_t search_k,
-                              bool include_distances, int n_jobs, bool packed) {
-  const std::size_t size = answer_size(n);
-  const Rows rows = rows_from(X, self.layout(), packed);
-  Cancellation cancellation = interruptible();
-  return batch(rows.count, size, include_distances, [&](std::int64_t* ids, float* distances) {
-    self.nearest_batch(rows.data, rows.stride, rows.count, size, search_k, n_jobs, cancellation, ids, distances);
-  });
-}
-
-py::object get_nns_by_items(const Index& self, const py::object& items, std::int64_t n, std::int64_t search_k,
-                            bool include_distances, int n_jobs) {
-  const std::size_t size = answer_size(n);
-  const auto numbers = item_numbers_from(items);
-  Cancellation cancellation = interruptible();
-  const auto count = static_cast<std::size_t>(numbers.size());
-  return batch(count, size, include_distances, [&](std::int64_t* ids, float* distances) {
-    self.nearest_to_items(numbers.data(), count, size, search_k, n_jobs, cancellation, ids, distances);
-  });
-}
-
-py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X, const py::object& targets, int n_jobs,
-                                          bool packed) {
-  const Rows rows = rows_from(X, self.layout(), packed);
-  const PlainArray<std::int64_t> wanted(targets);
-  if (wanted.ndim() != 2 || static_cast<std::size_t>(wanted.shape(0)) != rows.count) {
-    throw py::value_error("targets must have the shape (" + std::to_string(rows.count) + ", k)");
-  }
-  const auto k = static_cast<std::size_t>(wanted.shape(1));
-  py::array_t<std::int64_t> budgets({rows.count, k});
-  std::int64_t* out = budgets.mutable_data();
-  Cancellation cancellation = interruptible();
-  const py::gil_scoped_release unlocked;
-  self.budgets_to_find(rows.data, rows.stride, rows.count, wanted.data(), k, n_jobs, cancellation, out);
-  return budgets;
 }
 
 py::list get_item_vector(const Index& self, std::int64_t i) {
@@ -296,50 +207,6 @@ CorruptIndexError
       .def("unload", &unload, "Forget items, trees and file.")
       .def("on_disk_build", &on_disk_build, py::arg("fn"),
            "Build in this file instead of in memory; call it before the first item.")
-      .def("get_nns_by_item", &get_nns_by_item, py::arg("i"), py::arg("n"), py::arg("search_k") = -1,
-           py::arg("include_distances") = false, R"doc(
-The ``n`` items nearest to item ``i``, itself included.
-
-Parameters
-----------
-search_k : int
-    Candidates to look at, repeats counted; -1 means ``n`` times the number of trees.
-
-Returns
--------
-list of int, or (list of int, list of float) with ``include_distances``
-)doc")
-      .def("get_nns_by_vector", &get_nns_by_vector, py::arg("vector"), py::arg("n"), py::arg("search_k") = -1,
-           py::arg("include_distances") = false, "The ``n`` items nearest to a vector; see :meth:`get_nns_by_item`.")
-      .def("get_nns_by_vectors", &get_nns_by_vectors, py::arg("X"), py::arg("n"), py::arg("search_k") = -1,
-           py::arg("include_distances") = false, py::arg("n_jobs") = -1, py::kw_only(), py::arg("packed") = false,
-           R"doc(
-The ``n`` items nearest to each row of ``X``, on ``n_jobs`` threads.
-
-Returns
--------
-ids : int64 array of shape (m, n), padded with -1
-distances : float32 array of shape (m, n), padded with infinity (-infinity for dot)
-    With ``include_distances``.
-)doc")
-      .def("get_nns_by_items", &get_nns_by_items, py::arg("ids"), py::arg("n"), py::arg("search_k") = -1,
-           py::arg("include_distances") = false, py::arg("n_jobs") = -1,
-           "The ``n`` items nearest to each of the items; see :meth:`get_nns_by_vectors`.")
-      .def("budgets_to_find", &budgets_to_find, py::arg("X"), py::arg("targets"), py::arg("n_jobs") = -1, py::kw_only(),
-           py::arg("packed") = false, R"doc(
-The least ``search_k`` with which a search for each row of ``X`` finds its targets.
-
-Parameters
-----------
-X : array of shape (m, f)
-targets : int64 array of shape (m, k)
-    Item numbers.
-
-Returns
--------
-int64 array of shape (m, k)
-    -1 for a target that no search finds. The share of values up to a budget is the recall of that budget.
-)doc")
       .def("get_item_vector", &get_item_vector, py::arg("i"), py::pos_only(), "The vector of item ``i``, as a list.")
       .def("get_distance", &get_distance, py::arg("i"), py::arg("j"), py::pos_only(),
            "Distance of two items (for dot their product).")
@@ -349,6 +216,8 @@ int64 array of shape (m, k)
           "verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(),
           "Accepted for Annoy's sake; nothing is printed.")
       .def("set_seed", &set_seed, py::arg("seed"), py::pos_only(), "Seed of the next build.");
+  bind_queries(index);
+  bind_contents(index);
 }
 
 }  // namespace dask_annoy

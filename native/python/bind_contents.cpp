@@ -1,0 +1,162 @@
+// AnnoyIndex: what it holds, as bytes, as arrays and as a Python collection.
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/index.hpp"
+#include "python/arrays.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+py::bytes to_bytes(const Index& self) {
+  PyObject* bytes = nullptr;
+  {
+    const py::gil_scoped_release unlocked;
+    // Nobody waits for the index's lock with the GIL in hand, so it may be taken here.
+    self.copy_file([&](std::size_t size) {
+      const py::gil_scoped_acquire gil;
+      bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size));
+      if (bytes == nullptr) throw py::error_already_set();
+      return PyBytes_AS_STRING(bytes);
+    });
+  }
+  return py::reinterpret_steal<py::bytes>(bytes);
+}
+
+// The bytes of any contiguous buffer, held until the end.
+class Buffer {
+ public:
+  explicit Buffer(const py::object& data) {
+    if (PyObject_GetBuffer(data.ptr(), &view_, PyBUF_SIMPLE) != 0) throw py::error_already_set();
+  }
+  ~Buffer() { PyBuffer_Release(&view_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  const char* data() const { return static_cast<const char*>(view_.buf); }
+  std::size_t size() const { return static_cast<std::size_t>(view_.len); }
+
+ private:
+  Py_buffer view_;
+};
+
+std::unique_ptr<Index> from_bytes(std::int64_t f, const std::string& metric, const py::object& data) {
+  if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
+  auto index = std::make_unique<Index>(metric_from_name(metric), static_cast<std::size_t>(f));
+  const Buffer buffer(data);
+  const py::gil_scoped_release unlocked;
+  const std::shared_ptr<char[]> copy(new char[buffer.size()]);
+  std::copy_n(buffer.data(), buffer.size(), copy.get());
+  index->load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size());
+  return index;
+}
+
+py::array get_item_vectors(const Index& self, const py::object& ids, bool packed) {
+  std::vector<std::int64_t> numbers;
+  if (ids.is_none()) {
+    const py::gil_scoped_release unlocked;
+    numbers.resize(static_cast<std::size_t>(self.n_items()));
+    std::iota(numbers.begin(), numbers.end(), 0);
+  } else {
+    const auto given = item_numbers_from(ids);
+    numbers.assign(given.data(), given.data() + given.size());
+  }
+  std::vector<char> vectors;
+  {
+    const py::gil_scoped_release unlocked;
+    vectors.resize(numbers.size() * self.layout().vector_bytes());
+    self.item_vectors(numbers.data(), numbers.size(), vectors.data());
+  }
+  return array_from(vectors, numbers.size(), self.layout(), packed);
+}
+
+bool contains(const Index& self, const py::object& i) {
+  if (PyIndex_Check(i.ptr()) == 0) return false;
+  const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(i.ptr()));
+  if (!number) throw py::error_already_set();
+  int overflow = 0;
+  const long long item = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  if (overflow != 0) return false;
+  const py::gil_scoped_release unlocked;
+  return self.has_item(item);
+}
+
+py::iterator iterate(const Index& self) {
+  std::vector<std::int64_t> items;
+  {
+    const py::gil_scoped_release unlocked;
+    items = self.present_items();
+  }
+  py::list numbers(items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) numbers[i] = items[i];
+  return py::iter(numbers);
+}
+
+std::string represent(const Index& self) {
+  const py::gil_scoped_release unlocked;
+  return "AnnoyIndex(f=" + std::to_string(self.layout().width) + ", metric='" + metric_name(self.layout().metric) +
+         "', n_items=" + std::to_string(self.n_items()) + ", n_trees=" + std::to_string(self.n_trees()) + ")";
+}
+
+}  // namespace
+
+void bind_contents(py::class_<Index>& index) {
+  index
+      .def("to_bytes", &to_bytes, R"doc(
+The bytes of the file that :meth:`save` would write.
+
+Raises
+------
+RuntimeError
+    If the index is not built.
+)doc")
+      .def_static("from_bytes", &from_bytes, py::arg("f"), py::arg("metric"), py::arg("data"), R"doc(
+An index from a file's bytes, which are copied and checked; read-only, as after :meth:`load`.
+
+Parameters
+----------
+f : int
+metric : str
+data : bytes-like
+
+Raises
+------
+CorruptIndexError
+    If the bytes are no sound forest of this metric and width.
+)doc")
+      .def("get_item_vectors", &get_item_vectors, py::arg("ids") = py::none(), py::kw_only(), py::arg("packed") = false,
+           R"doc(
+The vectors of many items.
+
+Parameters
+----------
+ids : array of m integers, optional
+    Item numbers; all of them if not given. A hole's vector is zero.
+packed : bool
+    For hamming: bits in bytes.
+
+Returns
+-------
+float32 array of shape (m, f)
+    With ``packed=True`` uint8 of shape (m, ceil(f / 8)) in the order of :func:`numpy.packbits`.
+
+Raises
+------
+IndexError
+    If a number is no item's.
+)doc")
+      .def("__len__", &Index::n_items, py::call_guard<py::gil_scoped_release>())
+      .def("__contains__", &contains, py::arg("i"), py::pos_only())
+      .def("__iter__", &iterate)
+      .def("__repr__", &represent)
+      .def("__enter__", [](const py::object& self) { return self; })
+      .def("__exit__", [](Index& self, const py::args&) {
+        const py::gil_scoped_release unlocked;
+        self.unload();
+      });
+}
+
+}  // namespace dask_annoy
