@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -206,7 +207,7 @@ def test_an_identity_is_the_same_in_another_interpreter(writer, tmp_path):
         input=pickle.dumps(source),
         capture_output=True,
         check=True,
-        env={"PYTHONPATH": ":".join(p for p in sys.path if p), "PYTHONHASHSEED": "99"},
+        env=os.environ | {"PYTHONPATH": ":".join(p for p in sys.path if p), "PYTHONHASHSEED": "99"},
     )
     assert json.loads(answer.stdout) == source.identity()
 
