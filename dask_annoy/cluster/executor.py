@@ -77,7 +77,6 @@ class Executor(abc.ABC):
         weights: Sequence[int] | None = None,
         affinity: Sequence[str] | None = None,
         progress: Progress | None = None,
-        on_result: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """Run all tasks and return their results in order. The first error stops the rest and is raised.
 
@@ -123,7 +122,6 @@ class LocalExecutor(Executor):
         weights: Sequence[int] | None = None,
         affinity: Sequence[str] | None = None,  # noqa: ARG002 - there is one place only
         progress: Progress | None = None,
-        on_result: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """Run all tasks; see `Executor.run`."""
         if not tasks:
@@ -139,10 +137,8 @@ class LocalExecutor(Executor):
             submitted = {pool.submit(function, task, place): number for number, task in enumerate(tasks)}
             try:
                 for done in futures.as_completed(submitted):
-                    result = done.result()
+                    done.result()  # raises what the task raised
                     meter.advance(submitted[done])
-                    if on_result is not None:
-                        on_result(result)
             except BaseException:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -196,7 +192,6 @@ class ClusterExecutor(Executor):
         weights: Sequence[int] | None = None,
         affinity: Sequence[str] | None = None,
         progress: Progress | None = None,
-        on_result: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """Run all tasks; see `Executor.run`."""
         if not tasks:
@@ -221,7 +216,7 @@ class ClusterExecutor(Executor):
             ): number
             for number, (task, worker) in enumerate(zip(tasks, preferred, strict=True))
         }
-        return self._gather(submitted, _Meter(label, weights or [1] * len(tasks), progress), on_result)
+        return self._gather(submitted, _Meter(label, weights or [1] * len(tasks), progress))
 
     def compute(
         self,
@@ -234,7 +229,7 @@ class ClusterExecutor(Executor):
         """Compute delayed tasks; see `Executor.compute`."""
         futures_of = self.client.compute(list(tasks))
         submitted = {future: number for number, future in enumerate(futures_of)}
-        return self._gather(submitted, _Meter(label, weights, progress), None)
+        return self._gather(submitted, _Meter(label, weights, progress))
 
     def computing(self) -> contextlib.AbstractContextManager[Any]:
         """See `Executor.computing`."""
@@ -244,7 +239,6 @@ class ClusterExecutor(Executor):
         self,
         submitted: Mapping[distributed.Future[Any], int],
         meter: _Meter,
-        on_result: Callable[[Any], None] | None,
     ) -> list[Any]:
         results: list[Any] = [None] * len(submitted)
         try:
@@ -255,8 +249,6 @@ class ClusterExecutor(Executor):
             ):
                 results[submitted[future]] = result
                 meter.advance(submitted[future])
-                if on_result is not None:
-                    on_result(result)
         except BaseException:
             self.client.cancel(list(submitted), force=True)
             raise

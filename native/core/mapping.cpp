@@ -52,8 +52,4 @@ Mapping::~Mapping() {
   if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
 }
 
-void Mapping::drop_resident() const {
-  if (data_ != nullptr) madvise(const_cast<char*>(data_), size_, MADV_DONTNEED);
-}
-
 }  // namespace dask_annoy

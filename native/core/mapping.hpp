@@ -21,9 +21,6 @@ class Mapping {
   const char* data() const { return data_; }
   std::size_t size() const { return size_; }
 
-  // Lets the kernel take back the pages that are resident; they are read again from the file when needed.
-  void drop_resident() const;
-
  private:
   Mapping(const char* data, std::size_t size) : data_(data), size_(size) {}
 
