@@ -3,11 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <utility>
 #include <vector>
 
+#include "core/bucket_rows.hpp"
+#include "core/dot_planes.hpp"
 #include "core/errors.hpp"
+#include "core/top_trees.hpp"
+#include "core/tree.hpp"
+#include "core/tree_writer.hpp"
 #include "kernels/kernels.hpp"
 
 namespace dask_annoy {
@@ -15,6 +22,10 @@ namespace dask_annoy {
 namespace {
 
 constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
+constexpr std::size_t kPlaneBytes = std::size_t{1} << 20;
+constexpr std::size_t kNoteBytes = std::size_t{128} << 20;    // of which bucket each item is in
+constexpr std::size_t kTreesAtOnce = 4;                       // where it is not known how many there will be
+constexpr std::uint64_t kSampleStream = 0x73616d706c650000u;  // apart from the trees' seeds
 constexpr std::int32_t kMostNodes = std::numeric_limits<std::int32_t>::max();
 
 std::size_t nodes_in_block(const Layout& layout) { return std::max<std::size_t>(1, kBlockBytes / layout.node_size); }
@@ -53,15 +64,14 @@ void ForestBuilder::add(const char* vectors, std::size_t stride, std::size_t cou
       break;
     }
   }
-  const std::int32_t n_items = std::max(n_items_, static_cast<std::int32_t>(highest + 1));
-  if (n_items > n_items_) storage_->resize(static_cast<std::size_t>(n_items) * layout_.node_size);
+  if (highest >= n_items()) storage_->resize(static_cast<std::size_t>(highest + 1) * layout_.node_size);
   try {
     write_items(vectors, stride, count, id_of);
   } catch (...) {
-    storage_->resize(static_cast<std::size_t>(n_items_) * layout_.node_size);  // no items that were never written
+    storage_->resize(static_cast<std::size_t>(n_items()) * layout_.node_size);  // no items that were never written
     throw;
   }
-  n_items_ = n_items;
+  for (std::size_t i = 0; i < count; ++i) items_.add(static_cast<std::int32_t>(id_of(i)));
 }
 
 template <class IdOf>
@@ -88,12 +98,13 @@ void ForestBuilder::read_item(std::int32_t id, char* node) const {
 
 // Gives every item the extra dimension that lifts it to the largest norm (Bachrach et al., "Speeding up the Xbox
 // recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014). Returns that norm.
-float ForestBuilder::prepare_dot() {
+float ForestBuilder::lift_items(Cancellation& cancellation) {
   const std::size_t most = nodes_in_block(layout_);
   std::vector<char> block(most * layout_.node_size);
   const auto each_block = [&](auto&& visit) {
-    for (std::size_t begin = 0; begin < static_cast<std::size_t>(n_items_); begin += most) {
-      const std::size_t count = std::min(most, static_cast<std::size_t>(n_items_) - begin);
+    for (std::size_t begin = 0; begin < static_cast<std::size_t>(n_items()); begin += most) {
+      cancellation.check();
+      const std::size_t count = std::min(most, static_cast<std::size_t>(n_items()) - begin);
       const std::size_t offset = begin * layout_.node_size;
       storage_->read(offset, block.data(), count * layout_.node_size);
       visit(offset, count);
@@ -120,117 +131,179 @@ float ForestBuilder::prepare_dot() {
   return std::sqrt(largest);
 }
 
-std::vector<std::int32_t> ForestBuilder::present_items(const char* nodes) const {
-  std::vector<std::int32_t> ids;
-  ids.reserve(static_cast<std::size_t>(n_items_));
-  for (std::int32_t id = 0; id < n_items_; ++id) {
-    if (NodeView(nodes + static_cast<std::size_t>(id) * layout_.node_size, layout_).n_descendants() == 1) {
-      ids.push_back(id);
+namespace {
+
+std::uint64_t seed_of_tree(std::uint64_t seed, std::size_t tree) { return combine(seed, tree); }
+
+// Rows spread evenly over the items, one from each stretch of them.
+std::vector<std::int32_t> sampled_numbers(const ItemSet& items, std::size_t n, std::uint64_t seed) {
+  std::vector<std::size_t> ranks(n);
+  Random random(combine(seed, kSampleStream));
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t begin = i * items.count() / n;
+    ranks[i] = begin + random.below((i + 1) * items.count() / n - begin);
+  }
+  return items.at_ranks(ranks);
+}
+
+// Splitters and growers keep large buffers, so each thread of a build takes one that is free.
+template <class T>
+class Pool {
+ public:
+  template <class Make, class Use>
+  void with(const Make& make, const Use& use) {
+    std::unique_ptr<T> one;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        one = std::move(free_.back());
+        free_.pop_back();
+      }
     }
+    if (!one) one = make();
+    use(*one);
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(one));
   }
-  return ids;
-}
 
-void ForestBuilder::require_room(std::size_t n_nodes) const {
-  if (static_cast<std::size_t>(n_items_) + n_tree_nodes_ + n_nodes > static_cast<std::size_t>(kMostNodes)) {
-    throw StateError("the forest would have more than 2^31 - 1 nodes; build fewer trees or smaller shards");
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<T>> free_;
+};
+
+struct Worker {
+  Worker(const PlaneFamily& family, std::int32_t n_items, Cancellation& cancellation)
+      : grower(family, n_items, cancellation), rows(family.layout) {}
+
+  Grower grower;
+  RowBlock rows;
+};
+
+}  // namespace
+
+void ForestBuilder::read_rows(const std::vector<std::int32_t>& numbers, RowBlock& rows) const {
+  rows.resize(numbers.size());
+  std::vector<char> node(layout_.node_size);
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    read_item(numbers[i], node.data());
+    rows.put(i, numbers[i], NodeView(node.data(), layout_));
   }
 }
 
-void ForestBuilder::append(const Tree& tree) {
-  const std::size_t before = static_cast<std::size_t>(n_items_) + n_tree_nodes_;
-  const std::size_t added = tree.n_nodes(layout_);
-  storage_->resize((before + added) * layout_.node_size);
-  storage_->write(before * layout_.node_size, tree.nodes.data(), tree.nodes.size());
-  n_tree_nodes_ += added;
+PlaneFamily ForestBuilder::family_for(const BuildSettings& settings, Cancellation& cancellation) {
+  PlaneFamily family{layout_};
+  if (layout_.metric != Metric::dot) return family;
+  const float largest = lift_items(cancellation);
+  bool lifted = settings.dot_planes == DotPlanes::lifted;
+  if (settings.dot_planes == DotPlanes::chosen) {
+    const std::size_t n = std::min(items_.count(), rows_to_choose_planes_on(layout_));
+    RowBlock rows(layout_);
+    read_rows(sampled_numbers(items_, n, settings.seed), rows);
+    lifted = lifting_finds_more(rows, settings.seed, cancellation);
+  }
+  if (lifted) family.lifted_to = largest;
+  return family;
 }
 
-Forest ForestBuilder::build(int n_trees, std::uint64_t seed, std::size_t n_threads, Cancellation& cancellation) {
-  if (n_trees < 1 && n_trees != -1) {
+Forest ForestBuilder::build(const BuildSettings& settings, Cancellation& cancellation) {
+  if (settings.n_trees < 1 && settings.n_trees != -1) {
     throw std::invalid_argument(
         "n_trees must be a positive number of trees, or -1 for as many as take the room of the items; got " +
-        std::to_string(n_trees));
+        std::to_string(settings.n_trees));
   }
-  const float radius = layout_.metric == Metric::dot ? prepare_dot() : 0.0f;
-  std::vector<std::size_t> roots;
-
-  // Trees end in any order and are put down in theirs.
-  std::mutex mutex;
-  std::map<std::size_t, Tree> waiting;
-  std::size_t next = 0;
-  std::size_t counted = 0;  // tree nodes, with those that wait
-  const auto enough = [&] {
-    if (n_trees != -1) return next == static_cast<std::size_t>(n_trees);
-    return next > 0 && counted >= static_cast<std::size_t>(n_items_);
-  };
-  const auto put_down = [&](Tree& tree) {
-    require_room(tree.n_nodes(layout_));
-    tree.place(layout_, n_items_, static_cast<std::int32_t>(n_tree_nodes_));
-    append(tree);
-    roots.push_back(static_cast<std::size_t>(n_items_) + n_tree_nodes_ - 1);
-  };
-
+  const BucketPlan plan = BucketPlan::of(layout_, items_.count());
+  const BuildTask task{layout_,
+                       items_.count(),
+                       static_cast<std::size_t>(n_items()),
+                       settings.n_trees == -1 ? std::max<std::size_t>(settings.n_threads, kTreesAtOnce)
+                                              : static_cast<std::size_t>(settings.n_trees),
+                       settings.n_threads,
+                       !storage_->path().empty()};
+  const BuildArrangement arrangement = arrange_build(task, plan, settings.working_bytes);
   try {
-    {
-      const std::shared_ptr<const char> bytes = storage_->bytes();
-      const Items items{layout_, bytes.get(), n_items_, radius};
-      const std::vector<std::int32_t> ids = present_items(items.nodes);
-      std::vector<Tree> kept;  // until nobody reads, where storage cannot grow before
-      while (!enough()) {
-        const std::size_t first = next;
-        const std::size_t wave = n_trees == -1 ? n_threads : static_cast<std::size_t>(n_trees);
-        parallel_for(wave, n_threads, cancellation, [&](std::size_t i) {
-          Tree tree = grow_tree(items, ids, combine(seed, first + i), cancellation);
-          const std::lock_guard<std::mutex> lock(mutex);
-          waiting.emplace(first + i, std::move(tree));
-          for (auto it = waiting.find(next); it != waiting.end() && !enough(); it = waiting.find(next)) {
-            counted += it->second.n_nodes(layout_);
-            if (storage_->grows_while_read()) {
-              put_down(it->second);
-            } else {
-              kept.push_back(std::move(it->second));
-            }
-            waiting.erase(it);
-            ++next;
-          }
-        });
-      }
-      waiting.clear();
-      for (Tree& tree : kept) {
-        put_down(tree);
-        tree.nodes = {};
-      }
-    }
-    // Annoy finds the roots by their copies at the end.
-    require_room(roots.size());
-    Tree copies;
-    copies.nodes.resize(roots.size() * layout_.node_size);
-    for (std::size_t r = 0; r < roots.size(); ++r) {
-      storage_->read(roots[r] * layout_.node_size, copies.nodes.data() + r * layout_.node_size, layout_.node_size);
-    }
-    append(copies);
+    const PlaneFamily family = family_for(settings, cancellation);
+    RowBlock sample(layout_);
+    read_rows(sampled_numbers(items_, plan.n_sampled, settings.seed), sample);
+
+    std::shared_mutex moving;
+    TreeWriter writer(layout_, n_items(), *storage_, moving);
+    writer.stop_after(settings.n_trees);
+    grow(settings, arrangement, family, plan, sample, writer, moving, cancellation);
+
+    Forest forest;
+    forest.layout = layout_;
+    forest.roots = writer.copy_roots();
+    forest.nodes = storage_->bytes();
+    forest.n_nodes = storage_->size() / layout_.node_size;
+    forest.n_items = n_items();
+    forest.has_holes = items_.has_holes();
+    return forest;
   } catch (...) {
     unbuild();
     throw;
   }
-
-  Forest forest;
-  forest.layout = layout_;
-  forest.nodes = storage_->bytes();
-  forest.n_nodes = static_cast<std::size_t>(n_items_) + n_tree_nodes_;
-  forest.n_items = n_items_;
-  for (std::size_t r = 0; r < roots.size(); ++r) {
-    forest.roots.push_back(static_cast<std::int32_t>(forest.n_nodes - roots.size() + r));
-  }
-  for (std::int32_t id = 0; id < n_items_ && !forest.has_holes; ++id) {
-    forest.has_holes = forest.node(id).n_descendants() != 1;
-  }
-  return forest;
 }
 
-void ForestBuilder::unbuild() {
-  storage_->resize(static_cast<std::size_t>(n_items_) * layout_.node_size);
-  n_tree_nodes_ = 0;
+void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& arrangement, const PlaneFamily& family,
+                         const BucketPlan& plan, const RowBlock& sample, TreeWriter& writer, std::shared_mutex& moving,
+                         Cancellation& cancellation) const {
+  std::optional<ItemsInPlace> items;
+  if (!plan.one_bucket() && arrangement.in_place) items.emplace(*storage_, moving);
+  Pool<Worker> workers;
+  const auto make_worker = [&] { return std::make_unique<Worker>(family, n_items(), cancellation); };
+
+  for (std::size_t first = 0; !writer.enough();) {
+    std::size_t group = arrangement.n_trees;
+    if (settings.n_trees != -1) group = std::min(group, static_cast<std::size_t>(settings.n_trees) - first);
+    std::vector<std::optional<TopTree>> made(group);
+    parallel_for(group, arrangement.n_threads, cancellation, [&](std::size_t t) {
+      Splitter splitter(family);
+      made[t].emplace(sample, plan, seed_of_tree(settings.seed, first + t), splitter, cancellation);
+    });
+    std::vector<TopTree> tops;
+    for (auto& top : made) tops.push_back(std::move(*top));
+
+    std::unique_ptr<BucketRows> buckets;
+    if (!plan.one_bucket()) {
+      buckets = items ? route_in_place(layout_, *items, items_, tops, arrangement.n_threads, cancellation)
+                      : route_to_scratch(layout_, *storage_, items_, tops, arrangement.buffer_bytes,
+                                         arrangement.n_threads, cancellation);
+    }
+    std::vector<TreeOutline> outlines;
+    std::vector<std::pair<std::size_t, std::size_t>> parts;  // (tree, part) in the order of the file
+    for (std::size_t t = 0; t < group; ++t) {
+      std::vector<std::size_t> counts(tops[t].n_buckets(), sample.count());
+      if (buckets) {
+        for (std::size_t b = 0; b < counts.size(); ++b) counts[b] = buckets->count(t, b);
+      }
+      outlines.push_back(TreeOutline::of(tops[t], counts, layout_));
+      for (std::size_t p = 0; p < outlines[t].parts.size(); ++p) parts.emplace_back(t, p);
+    }
+    writer.begin_group(tops, outlines);
+    parallel_for(parts.size(), arrangement.n_threads, cancellation, [&](std::size_t i) {
+      if (writer.enough()) return;
+      const auto [t, p] = parts[i];
+      const TreeOutline::Part& part = outlines[t].parts[p];
+      workers.with(make_worker, [&](Worker& worker) {
+        const bool is_root = outlines[t].splits.empty();
+        if (!buckets) {
+          writer.take(i, worker.grower.grow(sample, part.seed, is_root), cancellation);
+          return;
+        }
+        buckets->read(t, part.first_bucket, part.last_bucket, worker.rows);
+        writer.take(i, worker.grower.grow(worker.rows, part.seed, is_root), cancellation);
+      });
+    });
+    first += group;
+  }
 }
+
+std::size_t ForestBuilder::expected_tree_bytes(int n_trees) const {
+  const auto n = static_cast<std::size_t>(n_items());
+  if (n_trees < 1) return n * layout_.node_size;
+  return expected_file_bytes(layout_, n, static_cast<std::size_t>(n_trees)) - n * layout_.node_size;
+}
+
+void ForestBuilder::unbuild() { storage_->resize(static_cast<std::size_t>(n_items()) * layout_.node_size); }
 
 }  // namespace dask_annoy

@@ -133,12 +133,18 @@ std::int32_t Index::add_after_last(const char* vectors, std::size_t stride, std:
   return first;
 }
 
-void Index::build(int n_trees, int n_jobs, Cancellation& cancellation) {
+void Index::build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit) {
   const std::size_t n_threads = thread_count(n_jobs);
   const std::unique_lock lock(mutex_);
   if (!builder_) throw StateError("You can't build a loaded index");
   if (forest_) throw StateError("You can't build a built index");
-  forest_ = std::make_shared<const Forest>(builder_->build(n_trees, seed_, n_threads, cancellation));
+  BuildSettings settings{n_trees, seed_, n_threads};
+  if (memory_limit != kUnlimited) {
+    std::size_t taken = resident_bytes();
+    if (disk_path_.empty()) taken += builder_->expected_tree_bytes(n_trees);
+    settings.working_bytes = memory_limit > taken ? memory_limit - taken : 0;
+  }
+  forest_ = std::make_shared<const Forest>(builder_->build(settings, cancellation));
 }
 
 void Index::unbuild() {

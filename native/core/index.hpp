@@ -40,7 +40,9 @@ class Index {
   // Returns the first number given.
   std::int32_t add_after_last(const char* vectors, std::size_t stride, std::size_t count);
 
-  void build(int n_trees, int n_jobs, Cancellation& cancellation);
+  // The process's resident memory is kept under `memory_limit` bytes, as far as the build is what takes it.
+  // std::invalid_argument, naming the least that will do, when that cannot be.
+  void build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit = kUnlimited);
   void unbuild();
 
   // Writes a file that Annoy reads, and goes on from that file, as Annoy does. The file appears whole or not at all.

@@ -1,16 +1,13 @@
 #include "core/node_storage.hpp"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
 #include <new>
 
-#include "core/errors.hpp"
+#include "core/file.hpp"
 #include "core/mapping.hpp"
 
 namespace dask_annoy {
@@ -35,6 +32,7 @@ class MemoryStorage final : public NodeStorage, public std::enable_shared_from_t
   void write(std::size_t offset, const char* bytes, std::size_t n) override { std::memcpy(base_ + offset, bytes, n); }
   void read(std::size_t offset, char* bytes, std::size_t n) const override { std::memcpy(bytes, base_ + offset, n); }
   std::shared_ptr<const char> bytes() const override { return {shared_from_this(), base_}; }
+  const char* in_place() const override { return base_; }
 
  private:
   void reserve(std::size_t bytes) {
@@ -66,54 +64,27 @@ class MemoryStorage final : public NodeStorage, public std::enable_shared_from_t
 
 class FileStorage final : public NodeStorage {
  public:
-  explicit FileStorage(const std::string& path) : path_(path) {
-    // Never emptied in place: another process may have the old file mapped. Its name is given to a new file.
-    if (unlink(path.c_str()) != 0 && errno != ENOENT) throw FileError("cannot replace", path);
-    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd_ < 0) throw FileError("cannot create", path);
-  }
-
-  ~FileStorage() override { close(fd_); }
+  explicit FileStorage(const std::string& path) : file_(File::create(path)) {}
 
   std::size_t size() const override { return size_; }
 
   void resize(std::size_t bytes) override {
-    if (ftruncate(fd_, static_cast<off_t>(bytes)) != 0) throw FileError("cannot grow", path_);
+    file_.resize(bytes);
     size_ = bytes;
   }
 
-  void write(std::size_t offset, const char* bytes, std::size_t n) override {
-    while (n > 0) {
-      const ssize_t done = pwrite(fd_, bytes, n, static_cast<off_t>(offset));
-      if (done < 0 && errno == EINTR) continue;
-      if (done <= 0) throw FileError("cannot write to", path_);
-      bytes += done;
-      offset += static_cast<std::size_t>(done);
-      n -= static_cast<std::size_t>(done);
-    }
-  }
-
-  void read(std::size_t offset, char* bytes, std::size_t n) const override {
-    while (n > 0) {
-      const ssize_t done = pread(fd_, bytes, n, static_cast<off_t>(offset));
-      if (done < 0 && errno == EINTR) continue;
-      if (done <= 0) throw FileError("cannot read from", path_, done == 0 ? EIO : errno);
-      bytes += done;
-      offset += static_cast<std::size_t>(done);
-      n -= static_cast<std::size_t>(done);
-    }
-  }
+  void write(std::size_t offset, const char* bytes, std::size_t n) override { file_.write(offset, bytes, n); }
+  void read(std::size_t offset, char* bytes, std::size_t n) const override { file_.read(offset, bytes, n); }
 
   std::shared_ptr<const char> bytes() const override {
-    const auto mapping = Mapping::of_descriptor(fd_, size_, path_);
+    const auto mapping = Mapping::of_descriptor(file_.descriptor(), size_, file_.path());
     return {mapping, mapping->data()};
   }
 
-  bool grows_while_read() const override { return true; }
+  std::string path() const override { return file_.path(); }
 
  private:
-  std::string path_;
-  int fd_ = -1;
+  File file_;
   std::size_t size_ = 0;
 };
 

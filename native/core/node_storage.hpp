@@ -23,8 +23,11 @@ class NodeStorage {
   // All bytes written so far, in one piece, for reading.
   virtual std::shared_ptr<const char> bytes() const = 0;
 
-  // Whether what bytes() gave stays valid while the storage grows.
-  virtual bool grows_while_read() const { return false; }
+  // Where the bytes lie now, until the next resize(); null for a file, whose bytes() stay valid while it grows.
+  virtual const char* in_place() const { return nullptr; }
+
+  // Of the file; empty in memory.
+  virtual std::string path() const { return {}; }
 };
 
 std::shared_ptr<NodeStorage> memory_storage();

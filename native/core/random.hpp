@@ -19,6 +19,11 @@ inline std::uint64_t mix(std::uint64_t x) {
 
 inline std::uint64_t combine(std::uint64_t seed, std::uint64_t value) { return mix(seed ^ mix(value)); }
 
+// The seed of a tree node's child on that side.
+inline std::uint64_t seed_of_child(std::uint64_t seed, int side) {
+  return combine(seed, static_cast<std::uint64_t>(side) + 1);
+}
+
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}

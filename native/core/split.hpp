@@ -1,4 +1,4 @@
-// Splitting a set of items in two by a plane.
+// Splitting rows in two by a plane.
 #pragma once
 
 #include <cstddef>
@@ -7,24 +7,42 @@
 
 #include "core/layout.hpp"
 #include "core/random.hpp"
+#include "core/row_block.hpp"
 
 namespace dask_annoy {
 
-// The items that trees are grown over, in place.
-struct Items {
+// What all planes of a forest have in common.
+struct PlaneFamily {
   Layout layout;
-  const char* nodes;
-  std::int32_t n_items;  // highest number + 1: holes count
-  float radius;          // dot: the largest norm, which all items have with their extra dimension
+  // Dot: the largest norm, to which an extra dimension lifts every item; 0 where planes leave that dimension out.
+  float lifted_to = 0.0f;
 
-  NodeView node(std::int32_t id) const { return {nodes + static_cast<std::size_t>(id) * layout.node_size, layout}; }
+  bool lifted() const { return lifted_to > 0.0f; }
+  std::size_t dimensions() const { return layout.width + (lifted() ? 1 : 0); }  // of a mean
+};
+
+// What a plane says of a row, given the product of its normal with it.
+struct SideRule {
+  float offset = 0.0f;          // euclidean and manhattan
+  float extra = 0.0f;           // the normal's extra dimension
+  std::uint64_t bit = 0;        // hamming, as split nodes count bits
+  bool random = false;          // no plane parts these items: sides are drawn
+  std::uint64_t coin_seed = 0;  // draws the side of items for which the plane does not tell
+
+  std::uint8_t side(float product, float scalar, std::int32_t number) const {
+    float margin = product + offset;
+    if (extra != 0.0f) margin += extra * scalar;
+    return margin > 0.0f ? 1 : margin < 0.0f ? 0 : coin(number);
+  }
+  // The same for an item whatever the order in which items are looked at.
+  std::uint8_t coin(std::int32_t number) const {
+    return static_cast<std::uint8_t>(combine(coin_seed, static_cast<std::uint64_t>(number)) & 1);
+  }
 };
 
 struct Plane {
-  std::vector<float> normal;  // dot: one more dimension than the vectors, the last being the extra one
-  float offset = 0.0f;        // euclidean and manhattan
-  std::uint64_t bit = 0;      // hamming, as split nodes count bits
-  bool random = false;        // no plane parts these items: sides are drawn
+  std::vector<float> normal;  // of the layout's width; empty for hamming, zeros where sides are drawn
+  SideRule rule;
 
   // Writes what queries need. A plane of zeros sends a query both ways.
   void write(NodeWriter node, const Layout& layout) const;
@@ -33,28 +51,36 @@ struct Plane {
 // Chooses planes; keeps its buffers from one node to the next.
 class Splitter {
  public:
-  explicit Splitter(const Items& items);
+  explicit Splitter(const PlaneFamily& family);
 
-  // Chooses a plane for the `n` items and writes each one's side (0 or 1) to `sides`. Both sides get at least one
-  // item. Depends on the items, their order and the seed only. n ≥ 2.
-  const Plane& split(const std::int32_t* ids, std::size_t n, std::uint64_t seed, std::uint8_t* sides);
+  // Chooses a plane for the `n` rows and writes each one's side (0 or 1) to `sides`. Both sides get at least one row.
+  // Depends on the rows, their order and the seed only. n ≥ 2.
+  const Plane& split(const RowBlock& rows, const std::int32_t* positions, std::size_t n, std::uint64_t seed,
+                     std::uint8_t* sides);
 
  private:
-  // False when no plane can part the items, as they are all equal.
-  bool choose_plane(const std::int32_t* ids, std::size_t n, Random& random);
-  bool choose_bit(const std::int32_t* ids, std::size_t n, Random& random);
-  void two_means(const std::int32_t* ids, std::size_t n, Random& random);
-  void start_centroid(std::vector<float>& centroid, const std::int32_t id) const;
-  float scale_of(const NodeView& item) const;
-  float distance_to(const std::vector<float>& centroid, float squared_norm, const NodeView& item, float scale) const;
-  void move(std::vector<float>& centroid, float weight, const NodeView& item, float scale) const;
-  std::size_t take_sides(const std::int32_t* ids, std::size_t n, std::uint64_t seed, std::uint8_t* sides);
-  std::size_t draw_sides(const std::int32_t* ids, std::size_t n, std::uint64_t seed, std::uint8_t* sides) const;
+  struct Mean {
+    std::vector<float> at;      // of the family's dimensions
+    float squared_norm = 0.0f;  // where directions are compared
+    float weight = 0.0f;        // rows taken in
+  };
+  struct Relation {
+    float distance, product;
+  };
 
-  const Items& items_;
-  std::size_t dimensions_;  // of a centroid: one more than the width for dot
+  // False when no plane can part the rows, as they are all equal.
+  bool choose_plane(const RowBlock& rows, const std::int32_t* positions, std::size_t n, Random& random);
+  bool choose_bit(const RowBlock& rows, const std::int32_t* positions, std::size_t n, Random& random);
+  void two_means(const RowBlock& rows, const std::int32_t* positions, std::size_t n, Random& random);
+  float scale_of(const RowBlock& rows, std::size_t row) const;
+  Relation relate(const Mean& mean, const RowBlock& rows, std::size_t row, float scale) const;
+  void take_in(Mean& mean, const RowBlock& rows, std::size_t row, float scale, float product) const;
+  std::size_t take_sides(const RowBlock& rows, const std::int32_t* positions, std::size_t n, std::uint8_t* sides);
+  std::size_t draw_sides(const RowBlock& rows, const std::int32_t* positions, std::size_t n, std::uint8_t* sides) const;
+
+  PlaneFamily family_;
   Plane plane_;
-  std::vector<float> p_, q_;
+  Mean p_, q_;
   std::vector<float> margins_;
 };
 

@@ -3,164 +3,140 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
+#include <utility>
 
 #include "core/errors.hpp"
 
 namespace dask_annoy {
 
-void Tree::place(const Layout& layout, std::int32_t n_items, std::int32_t before) {
+void Subtree::place(const Layout& layout, std::int32_t n_items, std::size_t before) {
+  const auto shift = static_cast<std::int32_t>(before);
+  if (root >= n_items) root += shift;
   for (std::size_t at = 0; at < nodes.size(); at += layout.node_size) {
     const NodeView node(nodes.data() + at, layout);
     if (node.n_descendants() <= layout.list_capacity) continue;
     NodeWriter writer(nodes.data() + at, layout);
     for (const int side : {0, 1}) {
-      if (node.child(side) >= n_items) writer.set_child(side, node.child(side) + before);
+      if (node.child(side) >= n_items) writer.set_child(side, node.child(side) + shift);
     }
   }
 }
 
-namespace {
+void write_list(char* node, const Layout& layout, std::int32_t n_descendants, const std::int32_t* numbers,
+                std::size_t n) {
+  NodeWriter writer(node, layout);
+  writer.set_n_descendants(n_descendants);
+  std::copy(numbers, numbers + n, writer.list());
+}
 
-// An inner node on the way from the root: its items are ids[begin, end), side 0 first.
-struct Pending {
-  std::size_t begin, middle, end;
-  std::uint64_t seed;
-  int first_side;  // the smaller subtree is written first
-  int sides_done;
-  std::int32_t children[2];
-};
+Grower::Grower(const PlaneFamily& family, std::int32_t n_items, Cancellation& cancellation)
+    : layout_(family.layout), n_items_(n_items), splitter_(family), cancellation_(cancellation) {}
 
-// Grows depth first with a stack of its own: depth is bounded by memory, not by the thread's stack.
-class Grower {
- public:
-  Grower(const Items& items, const std::vector<std::int32_t>& ids, Cancellation& cancellation)
-      : items_(items),
-        splitter_(items),
-        cancellation_(cancellation),
-        ids_(ids),
-        sides_(ids.size()),
-        moved_(ids.size()) {}
-
-  Tree grow(std::uint64_t seed) {
-    std::int32_t grown = enter(0, ids_.size(), seed);
-    while (!path_.empty()) {
-      Pending& node = path_.back();
-      if (grown != kOpen) {
-        node.children[current_side(node)] = grown;
-        ++node.sides_done;
-      }
-      if (node.sides_done < 2) {
-        const int side = current_side(node);
-        const std::uint64_t child_seed = combine(node.seed, static_cast<std::uint64_t>(side) + 1);
-        grown = side == 0 ? enter(node.begin, node.middle, child_seed) : enter(node.middle, node.end, child_seed);
-      } else {
-        grown = leave();
-      }
-    }
-    return std::move(tree_);
+// Depth first with a stack of its own: depth is bounded by memory, not by the thread's stack.
+Subtree Grower::grow(const RowBlock& rows, std::uint64_t seed, bool is_root) {
+  is_root_ = is_root;
+  positions_.resize(rows.count());
+  std::iota(positions_.begin(), positions_.end(), 0);
+  const auto by_number = [&](std::int32_t a, std::int32_t b) {
+    return rows.number(static_cast<std::size_t>(a)) < rows.number(static_cast<std::size_t>(b));
+  };
+  if (!std::is_sorted(positions_.begin(), positions_.end(), by_number)) {
+    std::sort(positions_.begin(), positions_.end(), by_number);
   }
-
- private:
-  static constexpr std::int32_t kOpen = -1;
-
-  static int current_side(const Pending& node) { return node.sides_done == 0 ? node.first_side : 1 - node.first_side; }
-
-  // The number of a finished subtree, or kOpen when a node was put on the path.
-  std::int32_t enter(std::size_t begin, std::size_t end, std::uint64_t seed) {
-    cancellation_.check();
-    const Layout& layout = items_.layout;
-    const bool is_root = path_.empty();
-    const std::size_t n = end - begin;
-    const auto capacity = static_cast<std::size_t>(layout.list_capacity);
-    if (n == 1 && !is_root) return ids_[begin];
-    // A root says n_items, holes included, so it can be a list only if that, too, passes for one.
-    if (n <= capacity && (!is_root || items_.n_items <= layout.list_capacity)) return write_list(begin, end, is_root);
-
-    planes_.resize(path_.size() * layout.node_size);
-    planes_.resize((path_.size() + 1) * layout.node_size, 0);
-    if (n == 1) {  // the root over one item among holes
-      path_.push_back({begin, begin, end, seed, 1, 1, {ids_[begin], ids_[begin]}});
-      return ids_[begin];
+  sides_.resize(rows.count());
+  moved_.resize(rows.count());
+  path_.clear();
+  subtree_ = {};
+  std::int32_t grown = enter(rows, 0, rows.count(), seed);
+  while (!path_.empty()) {
+    Pending& node = path_.back();
+    if (grown != kOpen) {
+      node.children[current_side(node)] = grown;
+      ++node.sides_done;
     }
-    const Plane& plane = splitter_.split(ids_.data() + begin, n, seed, sides_.data());
-    plane.write(NodeWriter(planes_.data() + path_.size() * layout.node_size, layout), layout);
-    const std::size_t middle = part(begin, end);
-    const int smaller = middle - begin <= end - middle ? 0 : 1;
-    path_.push_back({begin, middle, end, seed, smaller, 0, {0, 0}});
-    return kOpen;
+    if (node.sides_done < 2) {
+      const int side = current_side(node);
+      const std::uint64_t child_seed = seed_of_child(node.seed, side);
+      grown =
+          side == 0 ? enter(rows, node.begin, node.middle, child_seed) : enter(rows, node.middle, node.end, child_seed);
+    } else {
+      grown = leave();
+    }
   }
+  subtree_.root = grown;
+  return std::move(subtree_);
+}
 
-  std::int32_t leave() {
-    const Pending node = path_.back();
-    path_.pop_back();
-    const Layout& layout = items_.layout;
-    const bool is_root = path_.empty();
+// The number of a finished subtree, or kOpen when a node was put on the path.
+std::int32_t Grower::enter(const RowBlock& rows, std::size_t begin, std::size_t end, std::uint64_t seed) {
+  cancellation_.check();
+  const std::size_t n = end - begin;
+  const auto number_at = [&](std::size_t i) { return rows.number(static_cast<std::size_t>(positions_[i])); };
+  if (n == 1 && !at_root()) return number_at(begin);
+  // A root says n_items, holes included, so it can be a list only if that, too, passes for one.
+  if (n <= static_cast<std::size_t>(layout_.list_capacity) && (!at_root() || n_items_ <= layout_.list_capacity)) {
     const std::int32_t id = next_id();
-    char* bytes = append(planes_.data() + path_.size() * layout.node_size);
-    NodeWriter writer(bytes, layout);
-    writer.set_n_descendants(is_root ? items_.n_items : static_cast<std::int32_t>(node.end - node.begin));
-    writer.set_child(0, node.children[0]);
-    writer.set_child(1, node.children[1]);
+    for (std::size_t i = 0; i < n; ++i) moved_[i] = number_at(begin + i);
+    write_list(append(nullptr), layout_, at_root() ? n_items_ : static_cast<std::int32_t>(n), moved_.data(), n);
     return id;
   }
 
-  std::int32_t write_list(std::size_t begin, std::size_t end, bool is_root) {
-    const std::int32_t id = next_id();
-    char* bytes = append(nullptr);
-    NodeWriter writer(bytes, items_.layout);
-    writer.set_n_descendants(is_root ? items_.n_items : static_cast<std::int32_t>(end - begin));
-    std::copy(ids_.begin() + static_cast<std::ptrdiff_t>(begin), ids_.begin() + static_cast<std::ptrdiff_t>(end),
-              writer.list());
-    return id;
+  planes_.resize(path_.size() * layout_.node_size);
+  planes_.resize((path_.size() + 1) * layout_.node_size, 0);
+  if (n == 1) {  // the root over one item among holes
+    const std::int32_t number = number_at(begin);
+    path_.push_back({begin, begin, end, seed, 1, 1, {number, number}});
+    return number;
   }
+  const Plane& plane = splitter_.split(rows, positions_.data() + begin, n, seed, sides_.data());
+  plane.write(NodeWriter(planes_.data() + path_.size() * layout_.node_size, layout_), layout_);
+  const std::size_t middle = part(begin, end);
+  const int smaller = middle - begin <= end - middle ? 0 : 1;
+  path_.push_back({begin, middle, end, seed, smaller, 0, {0, 0}});
+  return kOpen;
+}
 
-  // Moves side 0 to the front, keeping the order on both sides.
-  std::size_t part(std::size_t begin, std::size_t end) {
-    std::size_t zeros = begin;
-    std::size_t ones = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (sides_[i - begin] == 0) {
-        ids_[zeros++] = ids_[i];
-      } else {
-        moved_[ones++] = ids_[i];
-      }
+std::int32_t Grower::leave() {
+  const Pending node = path_.back();
+  path_.pop_back();
+  const std::int32_t id = next_id();
+  NodeWriter writer(append(planes_.data() + path_.size() * layout_.node_size), layout_);
+  writer.set_n_descendants(at_root() ? n_items_ : static_cast<std::int32_t>(node.end - node.begin));
+  writer.set_child(0, node.children[0]);
+  writer.set_child(1, node.children[1]);
+  return id;
+}
+
+// Moves side 0 to the front, keeping the order on both sides.
+std::size_t Grower::part(std::size_t begin, std::size_t end) {
+  std::size_t zeros = begin;
+  std::size_t ones = 0;
+  for (std::size_t i = begin; i < end; ++i) {
+    if (sides_[i - begin] == 0) {
+      positions_[zeros++] = positions_[i];
+    } else {
+      moved_[ones++] = positions_[i];
     }
-    std::copy(moved_.begin(), moved_.begin() + static_cast<std::ptrdiff_t>(ones),
-              ids_.begin() + static_cast<std::ptrdiff_t>(zeros));
-    return zeros;
   }
+  std::copy(moved_.begin(), moved_.begin() + static_cast<std::ptrdiff_t>(ones),
+            positions_.begin() + static_cast<std::ptrdiff_t>(zeros));
+  return zeros;
+}
 
-  std::int32_t next_id() const {
-    const std::size_t id = static_cast<std::size_t>(items_.n_items) + tree_.nodes.size() / items_.layout.node_size;
-    if (id >= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
-      throw StateError("a tree would have nodes beyond number 2^31 - 2; build smaller shards");
-    }
-    return static_cast<std::int32_t>(id);
+std::int32_t Grower::next_id() const {
+  const std::size_t id = static_cast<std::size_t>(n_items_) + subtree_.nodes.size() / layout_.node_size;
+  if (id >= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
+    throw StateError("a tree would have nodes beyond number 2^31 - 2; build smaller shards");
   }
+  return static_cast<std::int32_t>(id);
+}
 
-  char* append(const char* bytes) {
-    const std::size_t at = tree_.nodes.size();
-    tree_.nodes.resize(at + items_.layout.node_size, 0);
-    if (bytes != nullptr) std::memcpy(tree_.nodes.data() + at, bytes, items_.layout.node_size);
-    return tree_.nodes.data() + at;
-  }
-
-  const Items& items_;
-  Splitter splitter_;
-  Cancellation& cancellation_;
-  std::vector<std::int32_t> ids_;
-  std::vector<std::uint8_t> sides_;
-  std::vector<std::int32_t> moved_;
-  std::vector<Pending> path_;
-  std::vector<char> planes_;  // planes of the nodes on the path, waiting until their children are written
-  Tree tree_;
-};
-
-}  // namespace
-
-Tree grow_tree(const Items& items, const std::vector<std::int32_t>& ids, std::uint64_t seed,
-               Cancellation& cancellation) {
-  return Grower(items, ids, cancellation).grow(seed);
+char* Grower::append(const char* bytes) {
+  const std::size_t at = subtree_.nodes.size();
+  subtree_.nodes.resize(at + layout_.node_size, 0);
+  if (bytes != nullptr) std::memcpy(subtree_.nodes.data() + at, bytes, layout_.node_size);
+  return subtree_.nodes.data() + at;
 }
 
 }  // namespace dask_annoy

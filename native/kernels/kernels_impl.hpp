@@ -197,9 +197,8 @@ void hamming_rows(const std::uint64_t* query, const RowSet& rows, std::size_t wo
 }
 
 // Each element on its own, so any register width gives the same bits.
-void move_centroid(float* centroid, float weight, const float* x, float scale, std::size_t width) {
-  const float total = weight + 1.0f;
-  for (std::size_t i = 0; i < width; ++i) centroid[i] = (centroid[i] * weight + x[i] * scale) / total;
+void move_centroid(float* centroid, float keep, const float* x, float take, std::size_t width) {
+  for (std::size_t i = 0; i < width; ++i) centroid[i] = centroid[i] * keep + x[i] * take;
 }
 
 }  // namespace

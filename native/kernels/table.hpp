@@ -29,8 +29,8 @@ struct Kernels {
   void (*l1_rows)(const float* query, const RowSet& rows, std::size_t width, float* out);
   void (*hamming_rows)(const std::uint64_t* query, const RowSet& rows, std::size_t words, float* out);
 
-  // centroid = (centroid * weight + x * scale) / (weight + 1): one step of two-means.
-  void (*move_centroid)(float* centroid, float weight, const float* x, float scale, std::size_t width);
+  // centroid = centroid * keep + x * take: one step of two-means.
+  void (*move_centroid)(float* centroid, float keep, const float* x, float take, std::size_t width);
 };
 
 }  // namespace dask_annoy

@@ -4,6 +4,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "python/arrays.hpp"
 
 namespace dask_annoy {
@@ -57,10 +59,10 @@ py::object add_items(Index& self, const py::object& X, const py::object& ids, bo
   return numbers;
 }
 
-bool build(Index& self, int n_trees, int n_jobs) {
+bool build(Index& self, int n_trees, int n_jobs, std::optional<std::size_t> memory_limit) {
   Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;
-  self.build(n_trees, n_jobs, cancellation);
+  self.build(n_trees, n_jobs, cancellation, memory_limit.value_or(kUnlimited));
   return true;
 }
 
@@ -176,7 +178,8 @@ Returns
 int64 array of shape (m,)
     The item numbers.
 )doc")
-      .def("build", &build, py::arg("n_trees"), py::arg("n_jobs") = -1, R"doc(
+      .def("build", &build, py::arg("n_trees"), py::arg("n_jobs") = -1, py::kw_only(),
+           py::arg("memory_limit") = py::none(), R"doc(
 Grow the forest.
 
 Parameters
@@ -185,11 +188,22 @@ n_trees : int
     -1 grows trees until they take as many nodes as the items.
 n_jobs : int
     Threads; -1 means all. The result is the same for any number.
+memory_limit : int, optional
+    Bytes under which the resident memory of the process is kept, by way of a scratch file beside that of
+    :meth:`on_disk_build` if need be (its room: twice that of the items, free again at the end). An index in memory
+    takes the room of its items and trees whatever the limit. The result is the same for any limit.
 
 Returns
 -------
 bool
     True.
+
+Raises
+------
+ValueError
+    If the build cannot keep to ``memory_limit``; the message names the least that will do.
+RuntimeError
+    If the index is built or loaded.
 )doc")
       .def("unbuild", &unbuild, "Remove the trees, to add items again.")
       .def("save", &save, py::arg("fn"), py::arg("prefault") = false,

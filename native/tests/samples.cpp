@@ -34,7 +34,7 @@ Forest built(const Vectors& vectors, const BuildOptions& options) {
   builder.add(vectors.bytes.data(), vectors.stride(), vectors.count(), 0,
               options.ids.empty() ? nullptr : options.ids.data());
   Cancellation never;
-  return builder.build(options.n_trees, options.seed, options.n_threads, never);
+  return builder.build(options.settings, never);
 }
 
 std::vector<char> bytes_of(const Forest& forest) {

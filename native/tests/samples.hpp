@@ -28,9 +28,7 @@ struct Vectors {
 Vectors random_vectors(const Layout& layout, std::size_t count, std::uint64_t seed);
 
 struct BuildOptions {
-  int n_trees = 5;
-  std::size_t n_threads = 2;
-  std::uint64_t seed = 7;
+  BuildSettings settings = {5, 7, 2};
   std::vector<std::int64_t> ids = {};              // 0, 1, 2 … if empty
   std::shared_ptr<NodeStorage> storage = nullptr;  // in memory if absent
 };

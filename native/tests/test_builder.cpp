@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
 
+#include "core/build_memory.hpp"
 #include "core/digest.hpp"
 #include "core/errors.hpp"
+#include "core/top_trees.hpp"
 #include "kernels/kernels.hpp"
 #include "samples.hpp"
 
@@ -50,19 +53,10 @@ class TreeInspector {
       CHECK(node.child(0) < id);
       CHECK(node.child(1) < id);
       below = descend(node.child(0), false) + descend(node.child(1), false);
-      check_order(id);
       check_padding(id);
     }
     if (!is_root) CHECK(n == below);
     return below;
-  }
-
-  // The smaller subtree comes first, the larger one ends right before its parent.
-  void check_order(std::int32_t id) const {
-    const auto [first, second] = std::minmax({forest_.node(id).child(0), forest_.node(id).child(1)});
-    if (second < forest_.n_items) return;
-    CHECK(second == id - 1);
-    if (first >= forest_.n_items) CHECK(forest_.node(first).n_descendants() <= forest_.node(second).n_descendants());
   }
 
   void check_padding(std::int32_t id) {
@@ -138,7 +132,7 @@ TEST_CASE("the bytes are the same for any number of threads, any kernels, in mem
       for (const std::size_t n_threads : {1, 2, 5}) {
         for (const bool on_disk : {false, true}) {
           BuildOptions options;
-          options.n_threads = n_threads;
+          options.settings.n_threads = n_threads;
           if (on_disk) options.storage = file_storage(folder.file("forest"));
           const std::vector<char> bytes = bytes_of(built(vectors, options));
           if (expected.empty()) expected = bytes;
@@ -150,12 +144,117 @@ TEST_CASE("the bytes are the same for any number of threads, any kernels, in mem
   }
 }
 
+// More than one bucket's worth, with a hole here and there.
+Vectors many_vectors(Metric metric, BuildOptions& options) {
+  const Layout layout = Layout::of(metric, metric == Metric::hamming ? 1024 : 64);
+  const Vectors vectors = random_vectors(layout, metric == Metric::hamming ? 40000 : 20000, 11);
+  REQUIRE(!BucketPlan::of(layout, vectors.count()).one_bucket());
+  for (std::size_t i = 0; i < vectors.count(); ++i) {
+    options.ids.push_back(static_cast<std::int64_t>(i + i / 1000));
+  }
+  options.settings.n_trees = 3;
+  return vectors;
+}
+
+// The least memory that will do, with which items go by way of the scratch file.
+std::size_t least_working_bytes(const Vectors& vectors, const BuildOptions& options) {
+  const BucketPlan plan = BucketPlan::of(vectors.layout, vectors.count());
+  const BuildTask task{vectors.layout, vectors.count(), static_cast<std::size_t>(options.ids.back() + 1), 3, 3, true};
+  for (std::size_t bytes = std::size_t{1} << 20;; bytes += std::size_t{1} << 20) {
+    try {
+      REQUIRE(!arrange_build(task, plan, bytes).in_place);
+      return bytes;
+    } catch (const std::invalid_argument&) {
+    }
+  }
+}
+
+TEST_CASE("trees over many items are sound and the same for any threads, kernels, storage and memory bound") {
+  const KernelsRestored restored;
+  const TemporaryFolder folder;
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    use_kernels("");
+    BuildOptions options;
+    const Vectors vectors = many_vectors(metric, options);
+    const Forest forest = built(vectors, options);
+    check_structure(forest, 3, std::set<std::int32_t>(options.ids.begin(), options.ids.end()));
+    const std::vector<char> expected = bytes_of(forest);
+    for (const std::size_t n_threads : {1, 3}) {
+      options.settings.n_threads = n_threads;
+      use_kernels(n_threads == 1 ? "baseline" : "");
+      options.storage = nullptr;
+      CHECK(bytes_of(built(vectors, options)) == expected);
+      for (const std::size_t working_bytes : {kUnlimited, least_working_bytes(vectors, options)}) {
+        options.settings.working_bytes = working_bytes;
+        options.storage = file_storage(folder.file("forest"));
+        CHECK(bytes_of(built(vectors, options)) == expected);
+        CHECK(folder.names() == std::vector<std::string>{"forest"});
+      }
+      options.settings.working_bytes = kUnlimited;
+    }
+  }
+}
+
+TEST_CASE("items that are all equal, or few kinds of them, are parted by chance among many, too") {
+  for (const Metric metric : {Metric::angular, Metric::hamming}) {
+    CAPTURE(std::string(metric_name(metric)));
+    for (const std::size_t kinds : {1, 2, 3}) {
+      CAPTURE(kinds);
+      BuildOptions options;
+      Vectors vectors = many_vectors(metric, options);
+      for (std::size_t i = kinds; i < vectors.count(); ++i) {
+        std::copy_n(vectors.row(i % kinds), vectors.stride(), vectors.bytes.data() + i * vectors.stride());
+      }
+      check_structure(built(vectors, options), 3, std::set<std::int32_t>(options.ids.begin(), options.ids.end()));
+    }
+  }
+}
+
+TEST_CASE("planes of dot are of the kind that finds more in a sample: with norms that spread, or alike") {
+  const Layout layout = Layout::of(Metric::dot, 16);
+  for (const bool spread : {false, true}) {
+    Vectors vectors = random_vectors(layout, 3000, 12);
+    Random random(13);
+    for (std::size_t i = 0; i < vectors.count(); ++i) {
+      const float norm = spread ? 1.0f / static_cast<float>(1 + random.below(64)) : 1.0f;
+      for (std::size_t d = 0; d < layout.width; ++d) {
+        float& x = vectors.floats(i)[d];
+        x = spread ? x * norm : std::abs(x);
+      }
+    }
+    BuildOptions options;
+    const auto with = [&](DotPlanes planes) {
+      options.settings.dot_planes = planes;
+      return bytes_of(built(vectors, options));
+    };
+    CHECK(with(DotPlanes::plain) != with(DotPlanes::lifted));
+    CHECK(with(DotPlanes::chosen) == with(spread ? DotPlanes::plain : DotPlanes::lifted));
+  }
+}
+
+TEST_CASE("a memory bound that no build keeps to is refused with the least that will do, and the items stay") {
+  const TemporaryFolder folder;
+  BuildOptions options;
+  const Vectors vectors = many_vectors(Metric::euclidean, options);
+  options.settings.working_bytes = 1 << 20;
+  for (const bool on_disk : {false, true}) {
+    ForestBuilder builder(vectors.layout, on_disk ? file_storage(folder.file("forest")) : memory_storage());
+    builder.add(vectors.bytes.data(), vectors.stride(), vectors.count(), 0, options.ids.data());
+    Cancellation never;
+    CHECK_THROWS_WITH_AS(builder.build(options.settings, never), doctest::Contains("needs at least"),
+                         std::invalid_argument);
+    CHECK(builder.items().count() == vectors.count());
+    CHECK(builder.build({3, 7, 2}, never).roots.size() == 3);
+  }
+}
+
 TEST_CASE("the bytes are those of earlier releases, on every machine") {
   // A change here changes every user's files: it needs a reason and a line in the changelog.
   const std::map<Metric, std::uint64_t> expected = {
-      {Metric::angular, 6478399287384071524u},    {Metric::euclidean, 7272372712452655276u},
-      {Metric::manhattan, 16195638969635609934u}, {Metric::hamming, 6554244100425919254u},
-      {Metric::dot, 6721170713110097728u},
+      {Metric::angular, 11294152813736140201u},   {Metric::euclidean, 2611678483619031034u},
+      {Metric::manhattan, 13111315368210965687u}, {Metric::hamming, 6554244100425919254u},
+      {Metric::dot, 951156890304457447u},
   };
   for (const Metric metric : kMetrics) {
     CAPTURE(std::string(metric_name(metric)));
@@ -244,17 +343,17 @@ TEST_CASE("huge and tiny vectors, whose squares are infinite or zero, are built 
 TEST_CASE("-1 trees grow until they take as many nodes as the items, the same for any number of threads") {
   const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 4), 900, 9);
   BuildOptions options;
-  options.n_trees = -1;
-  options.n_threads = 1;
+  options.settings.n_trees = -1;
+  options.settings.n_threads = 1;
   const Forest forest = built(vectors, options);
   const std::size_t trees = forest.n_nodes - 900 - forest.roots.size();
   CHECK(trees >= 900);
-  options.n_trees = static_cast<int>(forest.roots.size()) - 1;
+  options.settings.n_trees = static_cast<int>(forest.roots.size()) - 1;
   const Forest smaller = built(vectors, options);
   CHECK(smaller.n_nodes - 900 - smaller.roots.size() < 900);
   for (const std::size_t n_threads : {2, 5}) {
-    options.n_trees = -1;
-    options.n_threads = n_threads;
+    options.settings.n_trees = -1;
+    options.settings.n_threads = n_threads;
     CHECK(bytes_of(built(vectors, options)) == bytes_of(forest));
   }
 }
@@ -262,7 +361,7 @@ TEST_CASE("-1 trees grow until they take as many nodes as the items, the same fo
 TEST_CASE("numbers of trees that make no sense are refused") {
   for (const int n_trees : {0, -2, -100}) {
     BuildOptions options;
-    options.n_trees = n_trees;
+    options.settings.n_trees = n_trees;
     CHECK_THROWS_AS(built(random_vectors(Layout::of(Metric::angular, 3), 5, 1), options), std::invalid_argument);
   }
 }
@@ -288,12 +387,12 @@ TEST_CASE("a build that is stopped leaves the items, and the next build gives th
     builder.add(vectors.bytes.data(), vectors.stride(), vectors.count(), 0, nullptr);
     Cancellation stopped;
     stopped.stop();
-    CHECK_THROWS_AS(builder.build(5, 7, 2, stopped), Interrupted);
+    CHECK_THROWS_AS(builder.build({5, 7, 2}, stopped), Interrupted);
     CHECK(storage->size() == 3000 * vectors.layout.node_size);
     Cancellation never;
-    CHECK(bytes_of(builder.build(5, 7, 2, never)) == expected);
+    CHECK(bytes_of(builder.build({5, 7, 2}, never)) == expected);
     builder.unbuild();
-    CHECK(bytes_of(builder.build(5, 7, 2, never)) == expected);
+    CHECK(bytes_of(builder.build({5, 7, 2}, never)) == expected);
   }
 }
 
