@@ -1,12 +1,14 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
-One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files.
+One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`AnnoyTransformer` for
+scikit-learn's pipelines.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 try:
@@ -22,6 +24,7 @@ except ModuleNotFoundError as error:
 from dask_annoy.annoy import AnnoyIndex
 
 if TYPE_CHECKING:
+    from dask_annoy.annoy.transformer import AnnoyTransformer as AnnoyTransformer
     from dask_annoy.cluster import (
         BuildPlan,
         QueryResult,
@@ -49,6 +52,7 @@ _FROM_CLUSTER = (
     "recall",
 )
 
+# Without AnnoyTransformer: `from dask_annoy import *` must do where scikit-learn is not installed.
 __all__ = [
     "Annoy",
     "AnnoyIndex",
@@ -67,8 +71,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name in _FROM_CLUSTER:
         return getattr(importlib.import_module("dask_annoy.cluster"), name)
+    if name == "AnnoyTransformer":
+        return importlib.import_module("dask_annoy.annoy.transformer").AnnoyTransformer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FROM_CLUSTER])
+    from_sklearn = ["AnnoyTransformer"] if importlib.util.find_spec("sklearn") else []
+    return sorted([*globals(), *_FROM_CLUSTER, *from_sklearn])
