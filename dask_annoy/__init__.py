@@ -1,16 +1,18 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
-One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files.
+One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`AnnoyTransformer` for
+scikit-learn's pipelines.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 try:
-    from dask_annoy._native import AnnoyIndex, available_kernels
+    from dask_annoy._native import available_kernels
 except ModuleNotFoundError as error:
     if error.name != "dask_annoy._native":
         raise
@@ -19,7 +21,10 @@ except ModuleNotFoundError as error:
         "Install it (pip install . or pip install -e .) and start Python outside the checkout"
     ) from error
 
+from dask_annoy.annoy import AnnoyIndex
+
 if TYPE_CHECKING:
+    from dask_annoy.annoy.transformer import AnnoyTransformer as AnnoyTransformer
     from dask_annoy.cluster import (
         BuildPlan,
         QueryResult,
@@ -47,6 +52,7 @@ _FROM_CLUSTER = (
     "recall",
 )
 
+# Without AnnoyTransformer: `from dask_annoy import *` must do where scikit-learn is not installed.
 __all__ = [
     "Annoy",
     "AnnoyIndex",
@@ -65,8 +71,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name in _FROM_CLUSTER:
         return getattr(importlib.import_module("dask_annoy.cluster"), name)
+    if name == "AnnoyTransformer":
+        return importlib.import_module("dask_annoy.annoy.transformer").AnnoyTransformer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FROM_CLUSTER])
+    from_sklearn = ["AnnoyTransformer"] if importlib.util.find_spec("sklearn") else []
+    return sorted([*globals(), *_FROM_CLUSTER, *from_sklearn])
