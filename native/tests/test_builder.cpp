@@ -146,8 +146,8 @@ TEST_CASE("the bytes are the same for any number of threads, any kernels, in mem
 
 // More than one bucket's worth, with a hole here and there.
 Vectors many_vectors(Metric metric, BuildOptions& options) {
-  const Layout layout = Layout::of(metric, metric == Metric::hamming ? 1024 : 64);
-  const Vectors vectors = random_vectors(layout, metric == Metric::hamming ? 40000 : 20000, 11);
+  const Layout layout = Layout::of(metric, metric == Metric::hamming ? 8192 : 1024);
+  const Vectors vectors = random_vectors(layout, metric == Metric::hamming ? 16000 : 5000, 11);
   REQUIRE(!BucketPlan::of(layout, vectors.count()).one_bucket());
   for (std::size_t i = 0; i < vectors.count(); ++i) {
     options.ids.push_back(static_cast<std::int64_t>(i + i / 1000));
@@ -162,7 +162,8 @@ std::size_t least_working_bytes(const Vectors& vectors, const BuildOptions& opti
   const BuildTask task{vectors.layout, vectors.count(), static_cast<std::size_t>(options.ids.back() + 1), 3, 3, true};
   for (std::size_t bytes = std::size_t{1} << 20;; bytes += std::size_t{1} << 20) {
     try {
-      REQUIRE(!arrange_build(task, plan, bytes).in_place);
+      const bool in_place = arrange_build(task, plan, bytes).in_place;
+      REQUIRE(!in_place);
       return bytes;
     } catch (const std::invalid_argument&) {
     }
