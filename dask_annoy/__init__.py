@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 try:
-    from dask_annoy._native import AnnoyIndex, available_kernels
+    from dask_annoy._native import available_kernels
 except ModuleNotFoundError as error:
     if error.name != "dask_annoy._native":
         raise
@@ -18,6 +18,8 @@ except ModuleNotFoundError as error:
         f"the native module of dask-annoy is missing beside {__file__}: this is a source tree that was not built. "
         "Install it (pip install . or pip install -e .) and start Python outside the checkout"
     ) from error
+
+from dask_annoy.annoy import AnnoyIndex
 
 if TYPE_CHECKING:
     from dask_annoy.cluster import (

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/layout.hpp"
+#include "core/mapping.hpp"
 
 namespace dask_annoy {
 
@@ -18,6 +19,7 @@ struct Forest {
   std::int32_t n_items = 0;
   std::vector<std::int32_t> roots;
   bool has_holes = false;
+  std::shared_ptr<const MappedFile> file;  // of which `nodes` is a mapping, if of a whole file
 
   const char* at(std::int32_t id) const { return nodes.get() + static_cast<std::size_t>(id) * layout.node_size; }
   NodeView node(std::int32_t id) const { return {at(id), layout}; }

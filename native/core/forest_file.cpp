@@ -205,7 +205,9 @@ Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const L
 
 Forest open_forest(const std::string& path, const Layout& layout, bool prefault) {
   const auto mapping = Mapping::of_file(path, prefault);
-  return parse_forest({mapping, mapping->data()}, mapping->size(), layout, path);
+  Forest forest = parse_forest({mapping, mapping->data()}, mapping->size(), layout, path);
+  forest.file = mapping->file();
+  return forest;
 }
 
 }  // namespace dask_annoy

@@ -101,6 +101,20 @@ bool Index::is_built() const {
   return forest_ != nullptr;
 }
 
+IndexStatus Index::status() const {
+  const std::shared_lock lock(mutex_);
+  IndexStatus status;
+  status.n_items = n_items_unlocked();
+  status.n_trees = forest_ ? forest_->roots.size() : 0;
+  status.is_built = forest_ != nullptr;
+  status.is_loaded = !builder_;
+  status.n_bytes = (forest_ ? forest_->n_nodes : static_cast<std::size_t>(status.n_items)) * layout_.node_size;
+  status.seed = seed_;
+  status.building_file = disk_path_;
+  if (forest_) status.file = forest_->file;
+  return status;
+}
+
 void Index::set_seed(std::uint64_t seed) {
   const std::unique_lock lock(mutex_);
   seed_ = seed;
@@ -181,8 +195,8 @@ void Index::copy_file(const std::function<char*(std::size_t)>& make_room) const 
   std::copy_n(forest_->nodes.get(), size, make_room(size));
 }
 
-void Index::load_bytes(std::shared_ptr<const char> bytes, std::size_t size) {
-  auto loaded = std::make_shared<const Forest>(parse_forest(std::move(bytes), size, layout_, "bytes"));
+void Index::load_bytes(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where) {
+  auto loaded = std::make_shared<const Forest>(parse_forest(std::move(bytes), size, layout_, where));
   const std::unique_lock lock(mutex_);
   forest_ = std::move(loaded);
   builder_.reset();

@@ -19,6 +19,18 @@
 
 namespace dask_annoy {
 
+// What an index is at one moment.
+struct IndexStatus {
+  std::int32_t n_items = 0;
+  std::size_t n_trees = 0;
+  bool is_built = false;
+  bool is_loaded = false;                  // read-only: from a file or from bytes
+  std::size_t n_bytes = 0;                 // of items and trees
+  std::uint64_t seed = 0;                  // of the next build
+  std::string building_file;               // of an on-disk build
+  std::shared_ptr<const MappedFile> file;  // that is mapped
+};
+
 class Index {
  public:
   static constexpr std::uint64_t kDefaultSeed = 1234567890987654321u;  // Annoy's
@@ -29,6 +41,7 @@ class Index {
   std::int32_t n_items() const;
   std::size_t n_trees() const;
   bool is_built() const;
+  IndexStatus status() const;
 
   void set_seed(std::uint64_t seed);
 
@@ -50,8 +63,8 @@ class Index {
 
   // The bytes of the file that save() would write, copied to where make_room(size) says. StateError without trees.
   void copy_file(const std::function<char*(std::size_t)>& make_room) const;
-  // As load(), from bytes, which are kept.
-  void load_bytes(std::shared_ptr<const char> bytes, std::size_t size);
+  // As load(), from bytes, which are kept. `where` names them in errors.
+  void load_bytes(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where = "bytes");
 
   // `search_k` as in search(). An index without trees answers with nothing. A restriction is checked against the items
   // there are: see ItemFilter.

@@ -9,6 +9,19 @@
 
 namespace dask_annoy {
 
+namespace {
+
+std::int64_t mtime_ns(const struct stat& info) {
+#if defined(__APPLE__)
+  const timespec& time = info.st_mtimespec;
+#else
+  const timespec& time = info.st_mtim;
+#endif
+  return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+}  // namespace
+
 std::shared_ptr<const Mapping> Mapping::of_file(const std::string& path, bool prefault) {
   // Without O_NONBLOCK, to open a pipe waits for its writer; on regular files it says nothing.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -24,7 +37,10 @@ std::shared_ptr<const Mapping> Mapping::of_file(const std::string& path, bool pr
     throw FileError("not a regular file:", path, S_ISDIR(info.st_mode) ? EISDIR : EINVAL);
   }
   try {
-    auto mapping = of_descriptor(fd, static_cast<std::size_t>(info.st_size), path, prefault);
+    const auto mapping = map(fd, static_cast<std::size_t>(info.st_size), path, prefault);
+    mapping->file_ = std::make_shared<const MappedFile>(
+        MappedFile{path, static_cast<std::uint64_t>(info.st_dev), static_cast<std::uint64_t>(info.st_ino),
+                   static_cast<std::uint64_t>(info.st_size), mtime_ns(info)});
     close(fd);
     return mapping;
   } catch (...) {
@@ -35,7 +51,11 @@ std::shared_ptr<const Mapping> Mapping::of_file(const std::string& path, bool pr
 
 std::shared_ptr<const Mapping> Mapping::of_descriptor(int fd, std::size_t size, const std::string& path,
                                                       bool prefault) {
-  if (size == 0) return std::shared_ptr<const Mapping>(new Mapping(nullptr, 0));
+  return map(fd, size, path, prefault);
+}
+
+std::shared_ptr<Mapping> Mapping::map(int fd, std::size_t size, const std::string& path, bool prefault) {
+  if (size == 0) return std::shared_ptr<Mapping>(new Mapping(nullptr, 0));
   int flags = MAP_SHARED;
 #if defined(MAP_POPULATE)
   if (prefault) flags |= MAP_POPULATE;
@@ -45,7 +65,7 @@ std::shared_ptr<const Mapping> Mapping::of_descriptor(int fd, std::size_t size, 
 #if !defined(MAP_POPULATE)
   if (prefault) madvise(data, size, MADV_WILLNEED);
 #endif
-  return std::shared_ptr<const Mapping>(new Mapping(static_cast<const char*>(data), size));
+  return std::shared_ptr<Mapping>(new Mapping(static_cast<const char*>(data), size));
 }
 
 Mapping::~Mapping() {

@@ -2,10 +2,20 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 namespace dask_annoy {
+
+// Which file was mapped, and what tells it from one that has taken its place.
+struct MappedFile {
+  std::string path;
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t size = 0;
+  std::int64_t mtime_ns = 0;
+};
 
 class Mapping {
  public:
@@ -20,12 +30,16 @@ class Mapping {
 
   const char* data() const { return data_; }
   std::size_t size() const { return size_; }
+  // Null for a mapping of_descriptor: that file is still written to.
+  const std::shared_ptr<const MappedFile>& file() const { return file_; }
 
  private:
   Mapping(const char* data, std::size_t size) : data_(data), size_(size) {}
+  static std::shared_ptr<Mapping> map(int fd, std::size_t size, const std::string& path, bool prefault);
 
   const char* data_;
   std::size_t size_;
+  std::shared_ptr<const MappedFile> file_;
 };
 
 }  // namespace dask_annoy

@@ -43,15 +43,52 @@ class Buffer {
   Py_buffer view_;
 };
 
+// Without the GIL.
+void load_copy(Index& index, const Buffer& buffer, const std::string& name) {
+  const std::shared_ptr<char[]> copy(new char[buffer.size()]);
+  std::copy_n(buffer.data(), buffer.size(), copy.get());
+  index.load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), name);
+}
+
 std::unique_ptr<HeldIndex> from_bytes(std::int64_t f, const std::string& metric, const py::object& data) {
   if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
   auto index = std::make_shared<Index>(metric_from_name(metric), static_cast<std::size_t>(f));
   const Buffer buffer(data);
   const py::gil_scoped_release unlocked;
-  const std::shared_ptr<char[]> copy(new char[buffer.size()]);
-  std::copy_n(buffer.data(), buffer.size(), copy.get());
-  index->load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size());
+  load_copy(*index, buffer, "bytes");
   return std::make_unique<HeldIndex>(std::move(index));
+}
+
+void load_bytes(Index& self, const py::object& data, const std::string& name) {
+  const Buffer buffer(data);
+  const py::gil_scoped_release unlocked;
+  load_copy(self, buffer, name);
+}
+
+py::object path_to_python(const std::string& path) {
+  return py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
+}
+
+py::dict status(const Index& self) {
+  IndexStatus now;
+  {
+    const py::gil_scoped_release unlocked;
+    now = self.status();
+  }
+  py::dict status;
+  status["n_items"] = now.n_items;
+  status["n_trees"] = now.n_trees;
+  status["is_built"] = now.is_built;
+  status["is_loaded"] = now.is_loaded;
+  status["n_bytes"] = now.n_bytes;
+  status["seed"] = static_cast<std::int64_t>(now.seed);  // as set_seed takes it
+  status["building_file"] = now.building_file.empty() ? py::none() : path_to_python(now.building_file);
+  status["file"] = now.file == nullptr
+                       ? py::none()
+                       : py::object(py::make_tuple(path_to_python(now.file->path), now.file->device, now.file->inode,
+                                                   now.file->size, now.file->mtime_ns));
+  return status;
 }
 
 py::array get_item_vectors(const Index& self, const py::object& ids, bool packed) {
@@ -127,6 +164,21 @@ Raises
 CorruptIndexError
     If the bytes are no sound forest of this metric and width.
 )doc")
+      .def("load_bytes", &load_bytes, py::arg("data"), py::kw_only(), py::arg("name") = "bytes", R"doc(
+As :meth:`load`, from a file's bytes, which are copied and checked.
+
+Parameters
+----------
+data : bytes-like
+name : str
+    What errors call the bytes.
+
+Raises
+------
+CorruptIndexError
+    If the bytes are no sound forest of this metric and width; the index stays as it was.
+)doc")
+      .def("_status", &status, "What the index is at this moment: see IndexStatus.")
       .def("get_item_vectors", &get_item_vectors, py::arg("ids") = py::none(), py::kw_only(), py::arg("packed") = false,
            R"doc(
 The vectors of many items.

@@ -65,11 +65,15 @@ def test_every_public_method_of_annoy_is_there() -> None:
 
 @pytest.mark.parametrize(("name", "arguments"), ANNOYS_METHODS.items())
 def test_arguments_have_annoys_names_and_order(name: str, arguments: list[str]) -> None:
-    documented = getattr(AnnoyIndex, name).__doc__
-    signature = re.match(rf"{name}\((.*)\) -> ", documented)
-    assert signature is not None
-    positional = signature[1].split(", *,")[0]  # what we add is taken by name only
-    parts = [part.split(":")[0].strip() for part in positional.split(",")]
+    method = getattr(AnnoyIndex, name)
+    if inspect.isfunction(method):
+        by_name_only = inspect.Parameter.KEYWORD_ONLY
+        parts = [p.name for p in inspect.signature(method).parameters.values() if p.kind is not by_name_only]
+    else:
+        signature = re.match(rf"{name}\((.*)\) -> ", method.__doc__)
+        assert signature is not None
+        positional = signature[1].split(", *,")[0]  # what we add is taken by name only
+        parts = [part.split(":")[0].strip() for part in positional.split(",")]
     assert [part for part in parts if part not in ("self", "/")] == arguments
 
 
@@ -530,8 +534,8 @@ def test_missing_files_and_folders_are_the_os_errors_that_fit(tmp_path: Path) ->
     assert index.get_n_items() == 50
 
 
-@pytest.mark.parametrize("name", [None, 5, b"bytes", Path("path")])
-def test_file_names_are_strings_as_in_annoy(name: Any) -> None:
+@pytest.mark.parametrize("name", [None, 5, b"bytes"])
+def test_what_is_no_files_name_is_refused_as_in_annoy(name: Any) -> None:
     index = built()
     for call in (index.save, index.load, AnnoyIndex(4, "dot").on_disk_build):
         with pytest.raises(TypeError):
@@ -779,13 +783,6 @@ def test_a_subclass_that_forgets_to_construct_is_told_so() -> None:
 
     with pytest.raises(TypeError, match="__init__"):
         Forgetful()
-
-
-def test_an_index_is_not_pickled_by_accident() -> None:
-    import pickle
-
-    with pytest.raises(TypeError, match="pickle"):
-        pickle.dumps(built())
 
 
 @pytest.mark.parametrize("metric", METRICS)
