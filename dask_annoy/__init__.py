@@ -1,6 +1,7 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
-One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files.
+One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`Index`, which adds what
+notebooks and pipelines want.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
 from dask_annoy.annoy import AnnoyIndex
 
 if TYPE_CHECKING:
+    from dask_annoy.annoy.index import Index
     from dask_annoy.cluster import (
         BuildPlan,
         QueryResult,
@@ -37,22 +39,24 @@ __version__ = "0.1.0"
 
 Annoy = AnnoyIndex
 
-# The sharded index brings Dask along; who only wants AnnoyIndex should not wait for that import.
-_FROM_CLUSTER = (
-    "BuildPlan",
-    "QueryResult",
-    "ShardedIndex",
-    "build_index",
-    "exact_neighbors",
-    "open_index",
-    "plan_index",
-    "recall",
-)
+# The sharded index brings Dask along, others their own: who wants AnnoyIndex only should not wait for these imports.
+_MODULE_OF = {
+    "Index": "dask_annoy.annoy.index",
+    "BuildPlan": "dask_annoy.cluster",
+    "QueryResult": "dask_annoy.cluster",
+    "ShardedIndex": "dask_annoy.cluster",
+    "build_index": "dask_annoy.cluster",
+    "exact_neighbors": "dask_annoy.cluster",
+    "open_index": "dask_annoy.cluster",
+    "plan_index": "dask_annoy.cluster",
+    "recall": "dask_annoy.cluster",
+}
 
 __all__ = [
     "Annoy",
     "AnnoyIndex",
     "BuildPlan",
+    "Index",
     "QueryResult",
     "ShardedIndex",
     "available_kernels",
@@ -65,10 +69,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _FROM_CLUSTER:
-        return getattr(importlib.import_module("dask_annoy.cluster"), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FROM_CLUSTER])
+    return sorted([*globals(), *_MODULE_OF])

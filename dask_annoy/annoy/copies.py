@@ -34,7 +34,7 @@ def copied(self: AnyIndex, _memo: Any = None) -> AnyIndex:
     return other
 
 
-def from_low_level(cls: type[AnyIndex], obj: AnnoyIndex, *, prefault: bool | None = None) -> AnyIndex:
+def from_low_level(cls: type[Index], obj: AnnoyIndex, *, prefault: bool | None = None) -> Index:
     """Return an `Index` of what an `AnnoyIndex` holds, which it keeps.
 
     Parameters

@@ -1,4 +1,4 @@
-"""`Index` as scikit-learn sees an estimator: fit, transform, tags, names. scikit-learn is imported only by asking it."""
+"""`Index` as scikit-learn sees an estimator: fit, transform, tags, names. It is imported only to answer it."""
 
 from __future__ import annotations
 
@@ -207,9 +207,7 @@ def fit_transform(
         As in `transform`.
     """
     with self._lock.exclusive():
-        self.fit(
-            X, y, n_trees=n_trees, n_jobs=n_jobs, missing_value=missing_value, feature_names=feature_names
-        )
+        self.fit(X, y, n_trees=n_trees, n_jobs=n_jobs, missing_value=missing_value, feature_names=feature_names)
         return self.transform(X, missing_value=missing_value, n_jobs=n_jobs, **options)
 
 

@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dask_annoy.annoy import bundle, copies, estimator, exports, information, metadata, neighbors, pickles, plotting
+from dask_annoy.annoy import (
+    adding,
+    bundle,
+    copies,
+    estimator,
+    exports,
+    information,
+    metadata,
+    neighbors,
+    pickles,
+    plotting,
+)
+from dask_annoy.annoy.adding import item_numbers
 from dask_annoy.annoy.annoy_index import AnnoyIndex
 from dask_annoy.annoy.file_argument import FileName, ReadableFile, WritableFile
 from dask_annoy.annoy.labels import Labels
 from dask_annoy.annoy.locks import SharedLock
 from dask_annoy.annoy.metrics import DEFAULT_METRIC
-from dask_annoy.annoy.parameters import CompressMode, Parameters, PickleMode, clamped_verbosity
-from dask_annoy.annoy.rows import AcceptSparse, read_rows
-from dask_annoy.errors import InvalidIdsError
+from dask_annoy.annoy.parameters import CompressMode, Parameter, Parameters, PickleMode, clamped_verbosity
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -135,15 +145,14 @@ class Index(AnnoyIndex):
             raise RuntimeError(f"You can't {what} an index that hasn't been built: call build() or fit()")
 
     def _n_neighbors_or(self, n_neighbors: int | None) -> int:
-        return self.n_neighbors if n_neighbors is None else replace(self._parameters, n_neighbors=n_neighbors).n_neighbors
+        return (
+            self.n_neighbors if n_neighbors is None else replace(self._parameters, n_neighbors=n_neighbors).n_neighbors
+        )
 
     def _item_numbers(self, ids: ArrayLike | None = None, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Those given; or those of the items that are there, between `start` and `stop`."""
         if ids is not None:
-            given = np.asarray(ids)
-            if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
-                raise InvalidIdsError(f"item numbers must be integers in one dimension, got {given.dtype} {given.shape}")
-            return given.astype(np.int64)
+            return item_numbers(ids)
         numbers = np.fromiter(self, np.int64)
         return numbers[(numbers >= start) & (numbers < (self.get_n_items() if stop is None else stop))]
 
@@ -164,65 +173,7 @@ class Index(AnnoyIndex):
                 self._hold(target)
         return self
 
-    def add_items(
-        self,
-        X: Any,
-        ids: ArrayLike | None = None,
-        *,
-        packed: bool = False,
-        start_id: int | None = None,
-        missing_value: float | None = None,
-        accept_sparse: AcceptSparse = "error",
-        check_unique_ids: bool = True,
-    ) -> NDArray[np.int64]:
-        """Put many vectors.
-
-        Parameters
-        ----------
-        X : rows, shape (m, f)
-            As in `fit`; the columns of a dataframe and the keys of dictionaries name the dimensions.
-        ids : array of m integers, optional
-            Item numbers.
-        packed : bool
-            For hamming: ``X`` holds bits in bytes, as in `AnnoyIndex.add_items`.
-        start_id : int, optional
-            Without ``ids``: the first number; the one after the last item if not given.
-        missing_value : float, optional
-            Stands for None, NaN and missing keys in ``X``.
-        accept_sparse : {"error", "toarray"}
-            Whether sparse matrices are made dense or refused.
-        check_unique_ids : bool
-            Refuse ``ids`` that are repeated; otherwise the last row with a number replaces the others.
-
-        Returns
-        -------
-        int64 array of shape (m,)
-            The item numbers.
-        """
-        if ids is not None and start_id is not None:
-            raise ValueError("ids and start_id say the same thing twice: give one of them")
-        if packed and not self._width:
-            raise ValueError("packed rows do not say how many bits are meant: give f")
-        with self._lock.exclusive():
-            if packed:
-                values, names = X, None
-            else:
-                rows = read_rows(
-                    X, missing_value=missing_value, feature_names=self._feature_names, accept_sparse=accept_sparse
-                )
-                values, names = rows.values, rows.feature_names
-            numbers = None if ids is None else self._item_numbers(ids)
-            if numbers is not None and check_unique_ids and len(np.unique(numbers)) != len(numbers):
-                raise InvalidIdsError("ids are repeated: each row needs its own; or pass check_unique_ids=False")
-            if start_id is not None:
-                numbers = start_id + np.arange(len(values))
-            target = self._to_add_to(values.shape[1])
-            added = AnnoyIndex.add_items(target, values, numbers, packed=packed)
-            if target is not self:
-                self._hold(target)
-            if self._feature_names is None and len(added) == self.get_n_items():
-                self._feature_names = names
-        return added
+    add_items = adding.add_items
 
     def build(self, n_trees: int = -1, n_jobs: int = -1) -> Self:  # type: ignore[override]  # as true as True
         """Grow the forest; -1 trees means as many as take as many nodes as the items. See `AnnoyIndex.build`."""
@@ -353,61 +304,13 @@ class Index(AnnoyIndex):
     def metric(self, metric: str | None) -> None:
         self.set_params(metric=metric)
 
-    @property
-    def n_neighbors(self) -> int:
-        """How many neighbours queries answer with, if they do not say."""
-        return self._parameters.n_neighbors
-
-    @n_neighbors.setter
-    def n_neighbors(self, n_neighbors: int) -> None:
-        self.set_params(n_neighbors=n_neighbors)
-
-    @property
-    def on_disk_path(self) -> str | None:
-        """The file to build in; of effect for the next first item."""
-        return self._parameters.on_disk_path
-
-    @on_disk_path.setter
-    def on_disk_path(self, path: FileName | None) -> None:
-        self.set_params(on_disk_path=path)
-
-    @property
-    def prefault(self) -> bool | None:
-        """Whether files are read into memory when they are mapped."""
-        return self._parameters.prefault
-
-    @prefault.setter
-    def prefault(self, prefault: bool | None) -> None:
-        self.set_params(prefault=prefault)
-
-    @property
-    def seed(self) -> int | None:
-        """Seed of the builds to come; None is Annoy's own."""
-        return self._parameters.seed
-
-    @seed.setter
-    def seed(self, seed: int | None) -> None:
-        self.set_params(seed=seed)
-
-    random_state = seed
-
-    @property
-    def pickle_mode(self) -> PickleMode:
-        """What pickles hold: see the class."""
-        return self._parameters.pickle_mode
-
-    @pickle_mode.setter
-    def pickle_mode(self, mode: PickleMode) -> None:
-        self.set_params(pickle_mode=mode)
-
-    @property
-    def compress_mode(self) -> CompressMode:
-        """How pickles are compressed: see the class."""
-        return self._parameters.compress_mode
-
-    @compress_mode.setter
-    def compress_mode(self, mode: CompressMode) -> None:
-        self.set_params(compress_mode=mode)
+    n_neighbors = Parameter[int]("How many neighbours queries answer with, if they do not say.")
+    on_disk_path = Parameter[str | None]("The file to build in; of effect for the next first item.")
+    prefault = Parameter[bool | None]("Whether files are read into memory when they are mapped.")
+    seed = Parameter[int | None]("Seed of the builds to come; None is Annoy's own.")
+    random_state = Parameter[int | None]("scikit-learn's name of `seed`.", of="seed")
+    pickle_mode = Parameter[PickleMode]("What pickles hold: see the class.")
+    compress_mode = Parameter[CompressMode]("How pickles are compressed: see the class.")
 
     # ---- what it holds
 
@@ -471,6 +374,9 @@ class Index(AnnoyIndex):
 
     def __iter__(self) -> Iterator[int]:
         return super().__iter__() if self._width else iter(())
+
+    def __exit__(self, *args: object) -> None:
+        self.unload()
 
     def __getitem__(self, key: int | slice) -> NDArray[np.float32]:
         """``index[i]`` is an item's vector, ``index[i:j]`` those of the items with these numbers; zeros for holes."""

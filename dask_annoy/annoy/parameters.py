@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar, get_args, overload
 
 from dask_annoy.annoy.metrics import canonical_metric
 
-__all__ = ["CompressMode", "Parameters", "PickleMode", "clamped_verbosity"]
+if TYPE_CHECKING:
+    from dask_annoy.annoy.index import Index
+
+__all__ = ["CompressMode", "Parameter", "Parameters", "PickleMode", "clamped_verbosity"]
 
 PickleMode = Literal["auto", "disk", "byte"]
 CompressMode = Literal["zlib", "gzip"] | None
@@ -41,7 +44,7 @@ class Parameters:
         if self.prefault is not None:
             self._set("prefault", bool(self.prefault))
         if self.seed is not None:
-            seed = _integer("seed", self.seed, 0)
+            seed = _integer("seed", self.seed, -(2**63))
             if seed >= 2**63:
                 raise ValueError(f"seed must be below 2**63, got {seed}")
             self._set("seed", seed)
@@ -68,3 +71,30 @@ def _integer(name: str, value: object, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+T = TypeVar("T")
+
+
+class Parameter(Generic[T]):
+    """An attribute of `Index` that is a parameter of the same name, or `of` another one: setting it is `set_params`."""
+
+    def __init__(self, doc: str, of: str = "") -> None:
+        self.__doc__ = doc
+        self._name = of
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = self._name or name
+
+    @overload
+    def __get__(self, index: None, owner: type) -> Parameter[T]: ...
+    @overload
+    def __get__(self, index: Index, owner: type) -> T: ...
+    def __get__(self, index: Index | None, owner: type) -> T | Parameter[T]:
+        if index is None:
+            return self
+        value: T = getattr(index._parameters, self._name)
+        return value
+
+    def __set__(self, index: Index, value: T) -> None:
+        index.set_params(**{self._name: value})

@@ -164,7 +164,9 @@ def plot_knn_edges(
     numbers = self._item_numbers(ids)
     places = np.asarray(points, np.float64)
     if places.shape != (len(numbers), 2):
-        raise ValueError(f"points has the shape {places.shape}, but there are {len(numbers)} items: ({len(numbers)}, 2)")
+        raise ValueError(
+            f"points has the shape {places.shape}, but there are {len(numbers)} items: ({len(numbers)}, 2)"
+        )
     edges = _edges(self, numbers, k, search_k)
     if undirected:
         edges = np.unique(np.sort(edges, axis=1), axis=0)

@@ -132,7 +132,7 @@ def _from_mappings(
             if value is None:
                 if missing_value is None:
                     raise InvalidVectorsError(
-                        f"row {number} of X has no value for {feature!r}: give one, or a missing_value that stands for it"
+                        f"row {number} of X has no value for {feature!r}: give one, or a missing_value to stand for it"
                     )
                 value = missing_value
             values[number, column] = value
@@ -140,7 +140,7 @@ def _from_mappings(
 
 
 def _from_objects(values: NDArray[Any], missing_value: float | None) -> NDArray[np.float64]:
-    missing = np.equal(values, None)
+    missing = np.vectorize(lambda value: value is None, otypes=[bool])(values)
     if missing.any():
         if missing_value is None:
             row, column = np.argwhere(missing)[0]

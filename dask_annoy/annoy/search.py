@@ -25,13 +25,13 @@ class Queries(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, rows: NDArray[np.int64]) -> Queries:
-        """Some of them."""
+        """Return some of them."""
 
     def search(self, index: Index, n: int, search_k: int, n_jobs: int, include: Any, exclude: Any) -> Found:
-        """The n nearest, padded with -1."""
+        """Return the n nearest, padded with -1."""
 
     def find_self(self, index: Index, hits: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which hits are the query itself."""
+        """Tell which hits are the query itself."""
 
 
 class VectorQueries:
@@ -44,14 +44,17 @@ class VectorQueries:
         return len(self.values)
 
     def take(self, rows: NDArray[np.int64]) -> VectorQueries:
+        """Return some of them."""
         return VectorQueries(self.values[rows])
 
     def search(self, index: Index, n: int, search_k: int, n_jobs: int, include: Any, exclude: Any) -> Found:
+        """Return the n nearest, padded with -1."""
         return index.get_nns_by_vectors(
             self.values, n, search_k, include_distances=True, n_jobs=n_jobs, include=include, exclude=exclude
         )
 
     def find_self(self, index: Index, hits: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which hits are the query itself."""
         same = np.zeros(hits.shape, bool)
         as_stored = np.asarray(self.values, np.float32)
         if index.metric == "hamming":
@@ -61,7 +64,8 @@ class VectorQueries:
             some = hits[begin : begin + block]
             vectors = index._vectors_of(np.maximum(some, 0).ravel()).reshape(*some.shape, -1)
             same[begin : begin + block] = (vectors == as_stored[begin : begin + block, None]).all(axis=2) & (some >= 0)
-        return same & (same.cumsum(axis=1) == 1)
+        first: NDArray[np.bool_] = same & (same.cumsum(axis=1) == 1)
+        return first
 
 
 class ItemQueries:
@@ -74,15 +78,19 @@ class ItemQueries:
         return len(self.items)
 
     def take(self, rows: NDArray[np.int64]) -> ItemQueries:
+        """Return some of them."""
         return ItemQueries(self.items[rows])
 
     def search(self, index: Index, n: int, search_k: int, n_jobs: int, include: Any, exclude: Any) -> Found:
+        """Return the n nearest, padded with -1."""
         return index.get_nns_by_items(
             self.items, n, search_k, include_distances=True, n_jobs=n_jobs, include=include, exclude=exclude
         )
 
-    def find_self(self, index: Index, hits: NDArray[np.int64]) -> NDArray[np.bool_]:  # noqa: ARG002 (the protocol's)
-        return hits == self.items[:, None]
+    def find_self(self, index: Index, hits: NDArray[np.int64]) -> NDArray[np.bool_]:  # noqa: ARG002
+        """Tell which hits are the query itself."""
+        same: NDArray[np.bool_] = hits == self.items[:, None]
+        return same
 
 
 def find_neighbors(
