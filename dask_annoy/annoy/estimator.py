@@ -244,4 +244,4 @@ def build_metadata_router(self: Index, owner: Any = None) -> Any:
         The estimator, or its name, that the router belongs to; the index itself if not given.
     """
     routing = optional("sklearn.utils.metadata_routing", "metadata routing")
-    return routing.MetadataRouter(owner=self if owner is None else owner).add_self_request(self)
+    return routing.MetadataRouter(owner=self if owner is None else owner).add_self_request(self.get_metadata_routing())
