@@ -1,13 +1,14 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
 One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`Index`, which adds what
-notebooks and pipelines want.
+notebooks want; :class:`AnnoyTransformer` for scikit-learn's pipelines.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 try:
@@ -24,6 +25,7 @@ from dask_annoy.annoy import AnnoyIndex
 
 if TYPE_CHECKING:
     from dask_annoy.annoy.index import Index
+    from dask_annoy.annoy.transformer import AnnoyTransformer as AnnoyTransformer
     from dask_annoy.cluster import (
         BuildPlan,
         QueryResult,
@@ -41,6 +43,7 @@ Annoy = AnnoyIndex
 
 # The sharded index brings Dask along, others their own: who wants AnnoyIndex only should not wait for these imports.
 _MODULE_OF = {
+    "AnnoyTransformer": "dask_annoy.annoy.transformer",
     "Index": "dask_annoy.annoy.index",
     "BuildPlan": "dask_annoy.cluster",
     "QueryResult": "dask_annoy.cluster",
@@ -52,6 +55,7 @@ _MODULE_OF = {
     "recall": "dask_annoy.cluster",
 }
 
+# Without AnnoyTransformer: `from dask_annoy import *` must do where scikit-learn is not installed.
 __all__ = [
     "Annoy",
     "AnnoyIndex",
@@ -75,4 +79,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    without = set() if importlib.util.find_spec("sklearn") else {"AnnoyTransformer"}
+    return sorted({*globals(), *_MODULE_OF} - without)

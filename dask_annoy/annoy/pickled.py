@@ -36,9 +36,12 @@ def by_file(index: _native.AnnoyIndex) -> Content | None:
 
 def by_value(index: _native.AnnoyIndex) -> Content:
     """Return the bytes of a built or loaded index; the items of one that is not built, and the seed of its build."""
+    import numpy as np  # not above: `import dask_annoy` does without it
+
     status = index._status()
     if status["is_built"]:
-        return ("bytes", _Native.to_bytes(index))
+        # As an array, which pickle and Dask can pass on without another copy.
+        return ("bytes", np.frombuffer(_Native.to_bytes(index), np.uint8))
     numbers = array("q", _Native.__iter__(index))
     vectors: Any = (
         _Native.get_item_vectors(index, numbers, packed=True)

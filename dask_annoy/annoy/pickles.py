@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["get_state", "set_state", "state_of"]
 
 # mtime=0: the same index gives the same pickle.
-_COMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {
+_COMPRESS: Final[dict[str, Callable[[Any], bytes]]] = {
     "zlib": zlib.compress,
     "gzip": lambda data: gzip.compress(data, mtime=0),
 }
-_DECOMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {"zlib": zlib.decompress, "gzip": gzip.decompress}
+_DECOMPRESS: Final[dict[str, Callable[[Any], bytes]]] = {"zlib": zlib.decompress, "gzip": gzip.decompress}
 
 
 def get_state(self: Index) -> dict[str, Any]:

@@ -61,6 +61,14 @@ def test_an_index_that_is_not_built_goes_on_with_its_items_and_seed(vectors: Vec
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_forest_over_nothing_comes_back(way: Any) -> None:
+    index = AnnoyIndex(12, "dot")
+    index.build(3)
+    again = way(index)
+    assert (len(again), again.to_bytes()) == (0, index.to_bytes())
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_an_empty_or_unloaded_index_comes_back_empty(built: AnnoyIndex, way: Any) -> None:
     built.unload()
     for index in (AnnoyIndex(12, "dot"), built):
@@ -215,6 +223,13 @@ def test_a_subclass_keeps_its_class_and_attributes(
     assert (again.name, again.tags, again.slot) == ("shop", ["a"], 5)
     assert (again.tags is index.tags) == (way is copy.copy)
     assert answers(again, vectors) == answers(index, vectors)
+
+
+def test_the_bytes_can_travel_beside_the_pickle(built: AnnoyIndex, vectors: Vectors, answers: Any) -> None:
+    beside: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(built, protocol=5, buffer_callback=beside.append)
+    assert len(data) < 1000
+    assert answers(pickle.loads(data, buffers=beside), vectors) == answers(built, vectors)
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
