@@ -98,8 +98,8 @@ def save_bundle(
 
     Raises
     ------
-    RuntimeError
-        If the index is not built.
+    OSError
+        If the index is not built, or a file cannot be written.
     ValueError
         For names that leave the folder, or two that are the same.
     """

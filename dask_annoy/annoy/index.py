@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -204,7 +205,8 @@ class Index(AnnoyIndex):
     ) -> Self:
         """Write the index to a file; `prefault` is the parameter's if not given. See `AnnoyIndex.save`."""
         with self._lock.exclusive():
-            self._require_built("save")
+            if not self.is_built:
+                raise OSError(errno.EINVAL, "You can't save an index that hasn't been built: call build() or fit()")
             super().save(fn, self._prefault_or(prefault), storage_options=storage_options)
         return self
 

@@ -194,7 +194,7 @@ def test_a_newer_bundle_is_refused_by_its_version(vectors: Vectors, tmp_path: Pa
 
 
 def test_an_index_that_is_not_built_has_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="save an index that hasn't been built"):
+    with pytest.raises(OSError, match="save an index that hasn't been built"):
         Index().save_bundle(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,33 @@ def test_a_file_that_the_index_is_given_to_load_is_not_built_over(vectors: Vecto
     with pytest.raises(RuntimeError, match="loaded"):
         index.add_item(0, vectors[0])
     assert path.read_bytes() == content
+
+
+def test_errors_of_files_are_raised_as_annoy_raises_them(vectors: Vectors, tmp_path: Path) -> None:
+    for index in (Index(), Index(12).add_item(0, vectors[0])):
+        with pytest.raises(OSError, match="hasn't been built"):
+            index.save(tmp_path / "x")
+    index = Index().fit(vectors)
+    with pytest.raises(OSError, match="folder"):
+        index.save(tmp_path / "no folder" / "x")
+    with pytest.raises(FileNotFoundError):
+        index.load(tmp_path / "x")
+    assert index.is_built
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_descriptor_0_is_one_as_any_other(tmp_path: Path) -> None:
+    code = f"""
+import os
+import numpy as np
+from dask_annoy import Index
+path = {str(tmp_path / "x.ann")!r}
+os.close(0)
+index = Index(on_disk_path=path).fit(np.eye(8), n_trees=2)
+assert open(path, "rb").read() == index.to_bytes()
+assert Index(8).load(path).transform(np.eye(8), n_neighbors=1).ravel().tolist() == list(range(8))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_end_of_with_leaves_an_empty_index(vectors: Vectors) -> None:
