@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, TypeVar
 
@@ -29,6 +30,8 @@ AnyIndex = TypeVar("AnyIndex", bound="Index")
 #: The newest format that this release reads, and the one that it writes.
 BUNDLE_VERSION: Final = 1
 _MAX_BYTES: Final = 32 * 2**20
+#: A name in a folder of any operating system, of which nothing moves a terminal's cursor.
+_NAME: Final = r"^[^/\\\x00-\x1f]{1,255}$"
 _LABELS: Final = "labels.npy"
 _LABEL_IDS: Final = "label_ids.npy"
 
@@ -36,7 +39,7 @@ _LABEL_IDS: Final = "label_ids.npy"
 class BundleFile(Document):
     """A file beside the manifest: its name there, its size and its SHA-256 in hexadecimal."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$", max_length=255)]
+    name: Annotated[str, Field(pattern=_NAME)]
     bytes: Annotated[int, Field(ge=0, lt=2**63)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -189,7 +192,7 @@ def load_bundle(
 
 
 def _inside(name: str) -> str:
-    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or os.sep in name or "\0" in name:
+    if not isinstance(name, str) or name in (".", "..") or not re.fullmatch(_NAME, name):
         raise ValueError(f"{name!r} is no name in the bundle's folder: a bundle's files lie beside its manifest")
     return name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -133,7 +134,7 @@ class Index(AnnoyIndex):
         return self._new_index(width, on_disk=True)
 
     def _status(self) -> dict[str, Any]:
-        if self._width:
+        with suppress(RuntimeError):  # raised as long as there is no width; asked so, as another thread may change that
             return super()._status()
         nothing = {"n_items": 0, "n_trees": 0, "is_built": False, "is_loaded": False, "n_bytes": 0}
         return nothing | {"seed": self._seed(), "building_file": None, "file": None}
@@ -158,7 +159,9 @@ class Index(AnnoyIndex):
         return numbers[(numbers >= start) & (numbers < (self.get_n_items() if stop is None else stop))]
 
     def _vectors_of(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.get_item_vectors(numbers) if self._width else np.zeros((0, 0), np.float32)
+        if not self._width and not len(numbers):
+            return np.zeros((0, 0), np.float32)
+        return self.get_item_vectors(numbers)
 
     def _labels_of(self, numbers: NDArray[np.int64], fill_value: Any = None) -> NDArray[Any]:
         return np.full(numbers.shape, fill_value) if self._labels is None else self._labels.take(numbers, fill_value)
@@ -359,11 +362,15 @@ class Index(AnnoyIndex):
 
     def get_n_items(self) -> int:
         """Highest item number + 1."""
-        return super().get_n_items() if self._width else 0
+        with suppress(RuntimeError):
+            return super().get_n_items()
+        return 0
 
     def get_n_trees(self) -> int:
         """Number of trees."""
-        return super().get_n_trees() if self._width else 0
+        with suppress(RuntimeError):
+            return super().get_n_trees()
+        return 0
 
     def __len__(self) -> int:
         return self.get_n_items()
@@ -372,10 +379,14 @@ class Index(AnnoyIndex):
         return True  # as Annoy's True that its methods return, however many items there are
 
     def __contains__(self, i: object, /) -> bool:
-        return bool(self._width) and super().__contains__(i)
+        with suppress(RuntimeError):
+            return super().__contains__(i)
+        return False
 
     def __iter__(self) -> Iterator[int]:
-        return super().__iter__() if self._width else iter(())
+        with suppress(RuntimeError):
+            return super().__iter__()
+        return iter(())
 
     def __exit__(self, *args: object) -> None:
         self.unload()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, get_args, overload
 
 from dask_annoy.annoy.metrics import canonical_metric
 
@@ -96,5 +96,5 @@ class Parameter(Generic[T]):
         value: T = getattr(index._parameters, self._name)
         return value
 
-    def __set__(self, index: Index, value: T) -> None:
+    def __set__(self, index: Index, value: Any) -> None:  # what set_params takes, as path objects
         index.set_params(**{self._name: value})

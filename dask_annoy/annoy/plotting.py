@@ -101,9 +101,10 @@ def plot_index(
         raise ValueError(f"projection must be 'pca', got {projection!r}")
     if len(dims) != 2 or min(dims) < 0:
         raise ValueError(f"dims must be two numbers of components, counted from 0; got {dims}")
-    rows, numbers = self.to_numpy(ids, dtype=np.float64, return_ids=True)
-    if labels is None and self.y is not None:
-        labels = self._labels_of(numbers)
+    with self._lock.shared():
+        rows, numbers = self.to_numpy(ids, dtype=np.float64, return_ids=True)
+        if labels is None and self.y is not None:
+            labels = self._labels_of(numbers)
     if labels is not None and len(np.asarray(labels)) != len(numbers):
         raise ValueError(f"{len(np.asarray(labels))} labels were given for {len(numbers)} items")
     if maxabs:

@@ -122,12 +122,13 @@ def find_neighbors(
         allowed = _allowed_items(index, include, exclude)
         possible = min(sought, len(allowed))
         budget = search_k if search_k > 0 else sought * max(1, index.get_n_trees())
-        while len(short := short[(ids[short] >= 0).sum(axis=1) < possible]):
+        is_exact = False
+        while not is_exact and len(short := short[(ids[short] >= 0).sum(axis=1) < possible]):
             budget = min(budget * _BUDGET_STEP, len(allowed))
-            # A budget of all that may be answered makes the search an exact scan: see get_nns_by_item.
-            scanned = allowed if budget == len(allowed) else include
+            # With a budget of all that may be answered the search is an exact scan: see get_nns_by_item.
+            is_exact = budget == len(allowed)
             ids[short], distances[short] = queries.take(short).search(
-                index, sought, budget, n_jobs, scanned, None if scanned is allowed else exclude
+                index, sought, budget, n_jobs, allowed if is_exact else include, None if is_exact else exclude
             )
     if not exclude_self:
         return ids, distances

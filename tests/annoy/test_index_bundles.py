@@ -139,7 +139,7 @@ def test_a_manifest_cannot_name_files_outside_of_its_folder(
         Index.load_bundle(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "..", ".", "", "a\0b"])
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "..", ".", "", "a\0b", "a\n", "a\\b"])
 def test_callers_cannot_leave_the_folder_either(name: str, vectors: Vectors, tmp_path: Path) -> None:
     index = bundle(vectors, tmp_path)
     for leave in (

@@ -113,3 +113,5 @@ def test_bits_come_out_as_zeros_and_ones(vectors: Vectors) -> None:
 def test_an_index_of_no_width_exports_nothing() -> None:
     assert Index().to_numpy().shape == (0, 0)
     assert list(Index().iter_item_vectors()) == []
+    with pytest.raises(RuntimeError, match="no width yet"):
+        Index().to_numpy([3])

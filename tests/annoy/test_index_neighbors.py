@@ -210,3 +210,18 @@ def test_the_columns_of_a_graph_are_item_numbers(vectors: Vectors) -> None:
     graph = index.build(2).kneighbors_graph(n_neighbors=4)
     assert graph.shape == (5, 41)
     assert sorted(set(graph.indices.tolist())) == [0, 10, 20, 30, 40]
+
+
+def test_no_queries_have_no_neighbours(vectors: Vectors) -> None:
+    index = Index().fit(vectors)
+    for own in (False, True):
+        distances, ids = pair(index.kneighbors(np.zeros((0, 12)), 3, exclude_self=own))
+        assert distances.shape == ids.shape == (0, 3)
+    assert index.kneighbors_graph(np.zeros((0, 12))).shape == (0, 500)
+
+
+def test_a_budget_spent_on_repeated_candidates_does_not_leave_rows_short(vectors: Vectors) -> None:
+    index = Index(metric="l2").fit(vectors[:200], n_trees=50)
+    for search_k in (200, 201, 1000):  # at least the items, but each is a candidate of every tree
+        ids = index.transform(vectors[:20], n_neighbors=200, search_k=search_k)
+        np.testing.assert_array_equal(np.sort(ids, axis=1), np.tile(np.arange(200), (20, 1)))

@@ -149,3 +149,25 @@ def test_items_added_from_many_threads_are_all_there(vectors: Vectors) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: index.add_item(i, vectors[i]), range(500)))
     np.testing.assert_array_equal(index.to_numpy(), vectors)
+
+
+def test_the_width_may_come_and_go_under_questions(vectors: Vectors) -> None:
+    index = Index()
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            assert len(index) in (0, 500)
+            assert index.get_n_trees() in (0, 1)
+            assert index.is_built in (False, True)
+            assert 7 not in index or 7 in range(500)
+            assert len(list(index)) in (0, 500)
+            assert index.info()["n_items"] in (0, 500)
+
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask) for _ in range(2)]
+        for _ in range(50):
+            index.fit(vectors, n_trees=1).unload()
+        done.set()
+        for one in asked:
+            one.result(PATIENCE)
