@@ -1,7 +1,7 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
-One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`AnnoyTransformer` for
-scikit-learn's pipelines.
+One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`Index`, which adds what
+notebooks want; :class:`AnnoyTransformer` for scikit-learn's pipelines.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
 from dask_annoy.annoy import AnnoyIndex
 
 if TYPE_CHECKING:
+    from dask_annoy.annoy.index import Index
     from dask_annoy.annoy.transformer import AnnoyTransformer as AnnoyTransformer
     from dask_annoy.cluster import (
         BuildPlan,
@@ -40,23 +41,26 @@ __version__ = "0.1.0"
 
 Annoy = AnnoyIndex
 
-# The sharded index brings Dask along; who only wants AnnoyIndex should not wait for that import.
-_FROM_CLUSTER = (
-    "BuildPlan",
-    "QueryResult",
-    "ShardedIndex",
-    "build_index",
-    "exact_neighbors",
-    "open_index",
-    "plan_index",
-    "recall",
-)
+# The sharded index brings Dask along, others their own: who wants AnnoyIndex only should not wait for these imports.
+_MODULE_OF = {
+    "AnnoyTransformer": "dask_annoy.annoy.transformer",
+    "Index": "dask_annoy.annoy.index",
+    "BuildPlan": "dask_annoy.cluster",
+    "QueryResult": "dask_annoy.cluster",
+    "ShardedIndex": "dask_annoy.cluster",
+    "build_index": "dask_annoy.cluster",
+    "exact_neighbors": "dask_annoy.cluster",
+    "open_index": "dask_annoy.cluster",
+    "plan_index": "dask_annoy.cluster",
+    "recall": "dask_annoy.cluster",
+}
 
 # Without AnnoyTransformer: `from dask_annoy import *` must do where scikit-learn is not installed.
 __all__ = [
     "Annoy",
     "AnnoyIndex",
     "BuildPlan",
+    "Index",
     "QueryResult",
     "ShardedIndex",
     "available_kernels",
@@ -69,13 +73,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _FROM_CLUSTER:
-        return getattr(importlib.import_module("dask_annoy.cluster"), name)
-    if name == "AnnoyTransformer":
-        return importlib.import_module("dask_annoy.annoy.transformer").AnnoyTransformer
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    from_sklearn = ["AnnoyTransformer"] if importlib.util.find_spec("sklearn") else []
-    return sorted([*globals(), *_FROM_CLUSTER, *from_sklearn])
+    without = set() if importlib.util.find_spec("sklearn") else {"AnnoyTransformer"}
+    return sorted({*globals(), *_MODULE_OF} - without)

@@ -1,13 +1,83 @@
-"""The base of all JSON documents that an index folder holds."""
+"""The base of all JSON documents that are written, and how those of numbered formats are read."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, TypeVar
 
-__all__ = ["Document"]
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from dask_annoy.errors import CorruptIndexError, FormatVersionError
+
+__all__ = ["Document", "parse_versioned"]
 
 
 class Document(BaseModel):
     """A frozen record that is checked as strictly when it is made as when it is read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+AnyDocument = TypeVar("AnyDocument", bound=Document)
+
+
+def parse_versioned(
+    model: type[AnyDocument],
+    payload: bytes,
+    *,
+    where: str,
+    what: str,
+    newest: int,
+    max_bytes: int,
+    version_field: str = "format_version",
+) -> AnyDocument:
+    """Read a document from bytes that are not trusted.
+
+    Parameters
+    ----------
+    model : type
+    payload : bytes
+        JSON.
+    where : str
+        The file's address without credentials, for the messages.
+    what : str
+        What the document is called: "manifest".
+    newest : int
+        The newest format that the model reads.
+    max_bytes : int
+        Larger documents are not even parsed.
+    version_field : str
+        Which field has the number of the format.
+
+    Raises
+    ------
+    FormatVersionError
+        If it is in a newer format.
+    CorruptIndexError
+        If it is damaged, cut or forged; names the file and the first problem.
+    """
+    if len(payload) > max_bytes:
+        raise CorruptIndexError(f"{where} has {len(payload)} bytes: a {what} has at most {max_bytes}")
+    try:
+        found = _FIELDS.validate_json(payload).get(version_field)
+        if type(found) is int and found > newest:
+            raise FormatVersionError(
+                f"{where} has the format version {_brief(found)}, and this release knows those up to {newest}: "
+                "upgrade dask-annoy"
+            )
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        raise CorruptIndexError(f"{where} is not a valid {what}: {_first_problem(error)}") from None
+
+
+_FIELDS = TypeAdapter(dict[str, Any])
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part)[:64] for part in problem["loc"][:8])
+    message = problem["msg"].removeprefix("Value error, ")[:300]
+    return f"{place}: {message}" if place else message
+
+
+def _brief(number: int) -> str:
+    return str(number) if abs(number) < 10**18 else "of more than 18 digits"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
-from dask_annoy.errors import CorruptIndexError, FormatVersionError
-from dask_annoy.storage.document import Document
+from dask_annoy.storage.document import Document, parse_versioned
 
 __all__ = [
     "FOREST_FILE",
@@ -185,39 +184,11 @@ class Manifest(Document):
         CorruptIndexError
             If it is damaged, cut or forged; names the file and the first problem.
         """
-        if len(payload) > MAX_MANIFEST_BYTES:
-            raise CorruptIndexError(f"{where} has {len(payload)} bytes: a manifest has at most {MAX_MANIFEST_BYTES}")
-        try:
-            found = _Header.model_validate_json(payload).format_version
-            if type(found) is int and found > FORMAT_VERSION:
-                raise FormatVersionError(
-                    f"{where} has the format version {_brief(found)}, and this release knows those up to "
-                    f"{FORMAT_VERSION}: upgrade dask-annoy"
-                )
-            return cls.model_validate_json(payload)
-        except ValidationError as error:
-            raise CorruptIndexError(f"{where} is not a valid manifest: {_first_problem(error)}") from None
-
-
-class _Header(BaseModel):
-    """The one field that every format has."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    format_version: Any = None
+        return parse_versioned(
+            cls, payload, where=where, what="manifest", newest=FORMAT_VERSION, max_bytes=MAX_MANIFEST_BYTES
+        )
 
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON schema of manifests, for other readers of the format."""
     return Manifest.model_json_schema()
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part)[:64] for part in problem["loc"][:8])
-    message = problem["msg"].removeprefix("Value error, ")[:300]
-    return f"{place}: {message}" if place else message
-
-
-def _brief(number: int) -> str:
-    return str(number) if abs(number) < 10**18 else "of more than 18 digits"

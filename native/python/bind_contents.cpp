@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/index.hpp"
 #include "python/arrays.hpp"
+#include "python/held_index.hpp"
 
 namespace dask_annoy {
 
@@ -50,13 +50,13 @@ void load_copy(Index& index, const Buffer& buffer, const std::string& name) {
   index.load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), name);
 }
 
-std::unique_ptr<Index> from_bytes(std::int64_t f, const std::string& metric, const py::object& data) {
+std::unique_ptr<HeldIndex> from_bytes(std::int64_t f, const std::string& metric, const py::object& data) {
   if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
-  auto index = std::make_unique<Index>(metric_from_name(metric), static_cast<std::size_t>(f));
+  auto index = std::make_shared<Index>(metric_from_name(metric), static_cast<std::size_t>(f));
   const Buffer buffer(data);
   const py::gil_scoped_release unlocked;
   load_copy(*index, buffer, "bytes");
-  return index;
+  return std::make_unique<HeldIndex>(std::move(index));
 }
 
 void load_bytes(Index& self, const py::object& data, const std::string& name) {
@@ -140,7 +140,7 @@ std::string represent(const Index& self) {
 
 }  // namespace
 
-void bind_contents(py::class_<Index>& index) {
+void bind_contents(py::class_<HeldIndex>& index) {
   index
       .def("to_bytes", &to_bytes, R"doc(
 The bytes of the file that :meth:`save` would write.
@@ -200,7 +200,8 @@ Raises
 IndexError
     If a number is no item's.
 )doc")
-      .def("__len__", &Index::n_items, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "__len__", [](const Index& self) { return self.n_items(); }, py::call_guard<py::gil_scoped_release>())
       .def("__contains__", &contains, py::arg("i"), py::pos_only())
       .def("__iter__", &iterate)
       .def("__repr__", &represent)

@@ -1,18 +1,17 @@
 // AnnoyIndex: from its making to its file.
-#include "core/index.hpp"
-
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <optional>
 
 #include "python/arrays.hpp"
+#include "python/held_index.hpp"
 
 namespace dask_annoy {
 
 namespace {
 
-std::unique_ptr<Index> make(std::int64_t f, const py::object& metric) {
+std::unique_ptr<HeldIndex> make(std::int64_t f, const py::object& metric) {
   if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
   std::string name = "angular";
   if (metric.is_none()) {
@@ -26,7 +25,7 @@ std::unique_ptr<Index> make(std::int64_t f, const py::object& metric) {
     if (!py::isinstance<py::str>(metric)) throw py::type_error("metric must be a string");
     name = metric.cast<std::string>();
   }
-  return std::make_unique<Index>(metric_from_name(name), static_cast<std::size_t>(f));
+  return std::make_unique<HeldIndex>(std::make_shared<Index>(metric_from_name(name), static_cast<std::size_t>(f)));
 }
 
 void add_item(Index& self, std::int64_t i, const py::object& vector) {
@@ -129,7 +128,7 @@ float get_distance(const Index& self, std::int64_t i, std::int64_t j) {
 void bind_index(py::module_& m) {
   using unlocked = py::call_guard<py::gil_scoped_release>;
 
-  py::class_<Index> index(m, "AnnoyIndex", R"doc(
+  py::class_<HeldIndex> index(m, "AnnoyIndex", R"doc(
 An index of vectors for approximate nearest neighbours, with Annoy's methods and Annoy's files.
 
 Parameters
@@ -224,12 +223,18 @@ CorruptIndexError
       .def("get_item_vector", &get_item_vector, py::arg("i"), py::pos_only(), "The vector of item ``i``, as a list.")
       .def("get_distance", &get_distance, py::arg("i"), py::arg("j"), py::pos_only(),
            "Distance of two items (for dot their product).")
-      .def("get_n_items", &Index::n_items, unlocked(), "Highest item number + 1.")
-      .def("get_n_trees", &Index::n_trees, unlocked(), "Number of trees.")
+      .def(
+          "get_n_items", [](const Index& self) { return self.n_items(); }, unlocked(), "Highest item number + 1.")
+      .def(
+          "get_n_trees", [](const Index& self) { return self.n_trees(); }, unlocked(), "Number of trees.")
       .def(
           "verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(),
           "Accepted for Annoy's sake; nothing is printed.")
-      .def("set_seed", &set_seed, py::arg("seed"), py::pos_only(), "Seed of the next build.");
+      .def("set_seed", &set_seed, py::arg("seed"), py::pos_only(), "Seed of the next build.")
+      .def("_adopt", &HeldIndex::adopt, py::arg("other").none(true), py::pos_only(),
+           "Become the other index, whose contents both then share; or none, of no width yet. Calls under way end on "
+           "the "
+           "former one.");
   bind_queries(index);
   bind_contents(index);
 }

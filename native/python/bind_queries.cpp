@@ -4,8 +4,8 @@
 
 #include <limits>
 
-#include "core/index.hpp"
 #include "python/arrays.hpp"
+#include "python/held_index.hpp"
 #include "python/restriction.hpp"
 
 namespace dask_annoy {
@@ -144,7 +144,7 @@ py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X
 
 }  // namespace
 
-void bind_queries(py::class_<Index>& index) {
+void bind_queries(py::class_<HeldIndex>& index) {
   index
       .def("get_nns_by_item", &get_nns_by_item, py::arg("i"), py::arg("n"), py::arg("search_k") = -1,
            py::arg("include_distances") = false, py::kw_only(), py::arg("include") = py::none(),

@@ -7,15 +7,15 @@ namespace dask_annoy {
 
 namespace py = pybind11;
 
-class Index;
+class HeldIndex;
 
 void bind_errors();
 void bind_kernels(py::module_& m);
 void bind_layout(py::module_& m);
 void bind_index(py::module_& m);
 // Called by bind_index.
-void bind_queries(py::class_<Index>& index);
-void bind_contents(py::class_<Index>& index);
+void bind_queries(py::class_<HeldIndex>& index);
+void bind_contents(py::class_<HeldIndex>& index);
 void bind_exact(py::module_& m);
 void bind_merge(py::module_& m);
 void bind_digest(py::module_& m);

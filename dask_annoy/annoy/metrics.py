@@ -1,0 +1,43 @@
+"""The names a metric goes by: aliases of the literature to Annoy's five."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["DEFAULT_METRIC", "METRIC_ALIASES", "canonical_metric"]
+
+DEFAULT_METRIC: Final = "angular"
+
+#: Each name that is understood, and Annoy's name for it. ``lstsq`` stands for least squares.
+METRIC_ALIASES: Final = {
+    alias: name
+    for name, aliases in {
+        "angular": ("cosine",),
+        "euclidean": ("l2", "lstsq"),
+        "manhattan": ("l1", "cityblock", "taxicab"),
+        "dot": ("@", ".", "dotproduct", "inner", "innerproduct"),
+        "hamming": (),
+    }.items()
+    for alias in (name, *aliases)
+}
+
+
+def canonical_metric(metric: str) -> str:
+    """Annoy's name of a metric.
+
+    Parameters
+    ----------
+    metric : str
+        One of `METRIC_ALIASES`, in any case.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known; lists those that are.
+    """
+    if not isinstance(metric, str):
+        raise TypeError(f"metric must be a string, got {type(metric).__name__}")
+    found = METRIC_ALIASES.get(metric.strip().lower())
+    if found is None:
+        raise ValueError(f"No such metric: {metric!r}; known are {', '.join(map(repr, METRIC_ALIASES))}")
+    return found
