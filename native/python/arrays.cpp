@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/finite.hpp"
 
 namespace dask_annoy {
 
@@ -16,26 +17,6 @@ std::string count_of(std::size_t n, const char* thing) { return std::to_string(n
   const std::string text = std::isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity";
   throw py::value_error("row " + std::to_string(row) + ", column " + std::to_string(column) + " is " + text +
                         " (or too large for float32); vectors must be finite");
-}
-
-// Index of the first value that is not finite, or n. Summing differences to zero in blocks lets the compiler use wide
-// registers, which a test of each value does not.
-std::size_t first_not_finite(const float* values, std::size_t n) {
-  constexpr std::size_t kBlock = 4096;
-  for (std::size_t begin = 0; begin < n; begin += kBlock) {
-    const std::size_t end = std::min(n, begin + kBlock);
-    std::uint32_t bad = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, values + i, sizeof bits);
-      bad |= static_cast<std::uint32_t>((bits & 0x7f800000u) == 0x7f800000u);
-    }
-    if (bad == 0) continue;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (!std::isfinite(values[i])) return i;
-    }
-  }
-  return n;
 }
 
 void pack(const float* values, std::size_t width, std::uint64_t* words) {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from dask_annoy import AnnoyIndex
+from dask_annoy._native import metric_names
 
-METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
+METRICS = metric_names()
+ANNOYS_METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
 
 
 def vectors_of(n: int, width: int = 4, seed: int = 0) -> np.ndarray:

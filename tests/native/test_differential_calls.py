@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import dask_annoy
 
-from .conftest import METRICS
+from .conftest import ANNOYS_METRICS
 
 LIBRARIES = (annoy.AnnoyIndex, dask_annoy.AnnoyIndex)
 
@@ -286,7 +286,7 @@ def test_files_that_are_no_forests_are_os_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("f", [1, 3, np.int64(2), True, "3", 3.0, None, 2**70], ids=repr)
-@pytest.mark.parametrize("metric", [*METRICS, "cosine", "Angular", "", "angular ", 5, b"angular"], ids=repr)
+@pytest.mark.parametrize("metric", [*ANNOYS_METRICS, "cosine", "Angular", "", "angular ", 5, b"angular"], ids=repr)
 def test_constructors_take_and_refuse_alike(f: Any, metric: Any) -> None:
     if f == 2**70:  # OverflowError there
         with pytest.raises(TypeError):
@@ -317,7 +317,7 @@ def test_bits_are_components_above_one_half() -> None:
 
 
 @given(
-    metric=st.sampled_from(METRICS),
+    metric=st.sampled_from(ANNOYS_METRICS),
     values=st.lists(st.integers(-3, 3), min_size=24, max_size=24),
     n=st.integers(0, 10),
 )

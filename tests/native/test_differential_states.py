@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import dask_annoy
 
-from .conftest import METRICS
+from .conftest import ANNOYS_METRICS
 from .reference_search import ForestFile
 from .test_differential_answers import as_stored
 
@@ -35,7 +35,7 @@ class SameStory(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.saved: list[Path] = []
 
-    @initialize(metric=st.sampled_from(METRICS), width=st.integers(1, 70), seed=st.integers(0, 2**32))
+    @initialize(metric=st.sampled_from(ANNOYS_METRICS), width=st.integers(1, 70), seed=st.integers(0, 2**32))
     def begin(self, metric: str, width: int, seed: int) -> None:
         self.metric, self.width = metric, width
         self.random = np.random.default_rng(seed)

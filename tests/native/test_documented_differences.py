@@ -21,7 +21,7 @@ import pytest
 from dask_annoy import AnnoyIndex
 from dask_annoy.errors import CorruptIndexError
 
-from .conftest import METRICS, built, filled, vectors_of
+from .conftest import ANNOYS_METRICS, built, filled, vectors_of
 
 
 def theirs(n: int = 50, metric: str = "euclidean", width: int = 4) -> Any:
@@ -130,7 +130,7 @@ def test_building_on_disk_after_the_first_item_is_refused_and_loses_nothing(tmp_
 # --- arguments
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ANNOYS_METRICS)
 def test_nan_and_infinity_are_refused_by_row_and_column(metric: str) -> None:
     for bad in (float("nan"), float("inf"), 1e39):
         annoy.AnnoyIndex(2, metric).add_item(0, [1, bad])
