@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from dask_annoy._native import metric_names
+
 __all__ = [
     "AUTO_INT",
     "ROWS",
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:  # generic since click 8.4 only
     ParamType = click.ParamType
-
-METRICS = ("angular", "euclidean", "manhattan", "hamming", "dot")
 
 
 class _AutoInt(ParamType):
@@ -149,7 +149,7 @@ source_options = _options(
 )
 
 vector_options: Callable[[Command], Command] = _all(
-    click.option("--metric", type=click.Choice(METRICS), default="angular", show_default=True),
+    click.option("--metric", type=click.Choice(metric_names()), default="angular", show_default=True),
     click.option("--ids", metavar="COLUMN|URL", help="Ids: a column of the Parquet files, or a .npy file of "
                  "integers or strings. [default: row numbers]"),
     click.option("--column", help="Column of Parquet files that holds the vectors."),

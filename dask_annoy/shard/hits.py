@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dask_annoy._native import merge_rows
+from dask_annoy._native import larger_is_better, merge_rows
 
 __all__ = ["Hits", "larger_is_better", "merge_hits", "missing_distance"]
 
@@ -38,11 +38,6 @@ class Hits:
     def keys_of(slot: int, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The keys of a shard's items; -1 stays -1."""
         return np.where(items >= 0, items + (slot << _SLOT_SHIFT), -1)
-
-
-def larger_is_better(metric: str) -> bool:
-    """Whether the metric returns similarities: dot does."""
-    return metric == "dot"
 
 
 def missing_distance(metric: str) -> np.float32:

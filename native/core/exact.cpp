@@ -27,7 +27,7 @@ void ExactSearch::add(const char* rows, std::size_t stride, std::size_t count, s
                       std::size_t n_threads, Cancellation& cancellation) {
   const std::size_t tile = std::max<std::size_t>(1, kTileBytes / std::max<std::size_t>(1, stride));
   std::vector<float> norms;
-  if (layout_.metric == Metric::angular) {
+  if (stores_norm(layout_.metric)) {
     norms.resize(count);
     for (std::size_t r = 0; r < count; ++r) {
       const auto* row = reinterpret_cast<const float*>(rows + r * stride);

@@ -1,35 +1,32 @@
 #include "core/metric.hpp"
 
-#include <array>
 #include <limits>
 
 namespace dask_annoy {
 
 namespace {
 
-constexpr std::array<std::pair<Metric, const char*>, 5> kNames = {{
-    {Metric::angular, "angular"},
-    {Metric::euclidean, "euclidean"},
-    {Metric::manhattan, "manhattan"},
-    {Metric::hamming, "hamming"},
-    {Metric::dot, "dot"},
-}};
+std::string known_names() {
+  std::string names;
+  for (std::size_t i = 0; i < kMetricNames.size(); ++i) {
+    if (i > 0) names += i + 1 < kMetricNames.size() ? ", " : " and ";
+    names += kMetricNames[i];
+  }
+  return names;
+}
 
 }  // namespace
 
 Metric metric_from_name(const std::string& name) {
-  for (const auto& [metric, known] : kNames) {
-    if (name == known) return metric;
+  for (std::size_t i = 0; i < kMetricNames.size(); ++i) {
+    if (name == kMetricNames[i]) return static_cast<Metric>(i);
   }
-  throw std::invalid_argument("No such metric: '" + name +
-                              "'; known are angular, euclidean, manhattan, hamming and dot");
+  throw std::invalid_argument("No such metric: '" + name + "'; known are " + known_names());
 }
 
 const char* metric_name(Metric metric) {
-  for (const auto& [known, name] : kNames) {
-    if (known == metric) return name;
-  }
-  throw std::invalid_argument("No such metric");
+  if (!is_metric(metric)) throw std::invalid_argument("No such metric");
+  return kMetricNames[static_cast<std::size_t>(metric)];
 }
 
 float missing_distance(Metric metric) {

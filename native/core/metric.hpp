@@ -1,14 +1,27 @@
-// The five metrics and what differs between them. This is the one registry: see CONTRIBUTING, "Adding a metric".
+// The metrics and what differs between them. This is the one registry: see CONTRIBUTING, "Adding a metric".
+// Installed.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace dask_annoy {
 
 enum class Metric : std::uint8_t { angular, euclidean, manhattan, hamming, dot };
+
+// Their names, in that order.
+inline constexpr std::array kMetricNames = {"angular", "euclidean", "manhattan", "hamming", "dot"};
+
+constexpr bool is_metric(Metric metric) { return static_cast<std::size_t>(metric) < kMetricNames.size(); }
+
+constexpr std::array<Metric, kMetricNames.size()> all_metrics() {
+  std::array<Metric, kMetricNames.size()> metrics{};
+  for (std::size_t i = 0; i < metrics.size(); ++i) metrics[i] = static_cast<Metric>(i);
+  return metrics;
+}
 
 // Throws std::invalid_argument for a name that Annoy does not know.
 Metric metric_from_name(const std::string& name);
@@ -19,6 +32,9 @@ constexpr bool larger_is_better(Metric metric) { return metric == Metric::dot; }
 
 // Vectors of bits in 64-bit words instead of floats.
 constexpr bool is_binary(Metric metric) { return metric == Metric::hamming; }
+
+// An item's node holds the square of its norm.
+constexpr bool stores_norm(Metric metric) { return metric == Metric::angular; }
 
 // Distances are compared in the form in which they are returned, but with dot's sign turned: what looks equal to users
 // is equal, so that ties are theirs, too, and answers of parts merge into the answer of the whole.

@@ -54,7 +54,7 @@ Query Query::of(const Layout& layout, const void* vector) {
   } else {
     query.values = static_cast<const float*>(vector);
   }
-  if (layout.metric == Metric::angular) {
+  if (stores_norm(layout.metric)) {
     query.squared_norm = kernels().dot(query.values, query.values, layout.width);
   }
   return query;
@@ -64,7 +64,7 @@ void score_nodes(const Layout& layout, const Query& query, const RowSet& nodes, 
   RowSet vectors = nodes;
   vectors.base += layout.vector_offset;
   score_vectors(layout, query, vectors, out);
-  if (layout.metric == Metric::angular) {
+  if (stores_norm(layout.metric)) {
     for (std::size_t r = 0; r < nodes.count; ++r) {
       const std::size_t row = nodes.ids ? static_cast<std::size_t>(nodes.ids[r]) : r;
       const NodeView node(nodes.base + row * nodes.stride, layout);
@@ -79,7 +79,7 @@ void score_nodes(const Layout& layout, const Query& query, const RowSet& nodes, 
 
 void score_rows(const Layout& layout, const Query& query, const RowSet& rows, const float* squared_norms, float* out) {
   score_vectors(layout, query, rows, out);
-  if (layout.metric == Metric::angular) {
+  if (stores_norm(layout.metric)) {
     for (std::size_t r = 0; r < rows.count; ++r) out[r] = angular(out[r], query.squared_norm, squared_norms[r]);
   }
   finish(layout.metric, out, rows.count);

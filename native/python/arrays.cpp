@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/errors.hpp"
+#include "core/finite.hpp"
 
 namespace dask_annoy {
 
@@ -16,26 +17,6 @@ std::string count_of(std::size_t n, const char* thing) { return std::to_string(n
   const std::string text = std::isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity";
   throw py::value_error("row " + std::to_string(row) + ", column " + std::to_string(column) + " is " + text +
                         " (or too large for float32); vectors must be finite");
-}
-
-// Index of the first value that is not finite, or n. Summing differences to zero in blocks lets the compiler use wide
-// registers, which a test of each value does not.
-std::size_t first_not_finite(const float* values, std::size_t n) {
-  constexpr std::size_t kBlock = 4096;
-  for (std::size_t begin = 0; begin < n; begin += kBlock) {
-    const std::size_t end = std::min(n, begin + kBlock);
-    std::uint32_t bad = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, values + i, sizeof bits);
-      bad |= static_cast<std::uint32_t>((bits & 0x7f800000u) == 0x7f800000u);
-    }
-    if (bad == 0) continue;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (!std::isfinite(values[i])) return i;
-    }
-  }
-  return n;
 }
 
 void pack(const float* values, std::size_t width, std::uint64_t* words) {
@@ -50,25 +31,30 @@ std::uint8_t reversed(std::uint8_t byte) {
   return static_cast<std::uint8_t>((byte & 0xaa) >> 1 | (byte & 0x55) << 1);
 }
 
+// Arrays of numbers are read as a whole; all else element by element, as Annoy reads: what an element is worth is for
+// Python to say, and None, text and dates are no numbers.
+bool is_plain_row(const py::object& vector) {
+  if (!py::isinstance<py::array>(vector)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(vector);
+  const char kind = array.dtype().kind();
+  return array.ndim() == 1 && (kind == 'f' || kind == 'i' || kind == 'u' || kind == 'b');
+}
+
 std::vector<float> floats_from(const py::object& vector, std::size_t width) {
-  if (PySequence_Check(vector.ptr()) == 0 && !py::hasattr(vector, "__len__")) {
-    throw py::type_error(std::string("a vector must be a sequence of numbers, got ") + Py_TYPE(vector.ptr())->tp_name);
-  }
   const std::size_t length = py::len(vector);
   if (length != width) {
     throw py::index_error("Vector has wrong length (expected " + std::to_string(width) + ", got " +
                           std::to_string(length) + ")");
   }
   std::vector<float> values(width);
-  if (py::isinstance<py::array>(vector)) {
+  if (is_plain_row(vector)) {
     const PlainArray<float> array(vector);
-    if (array.ndim() != 1) throw py::index_error("a vector must have one dimension");
     std::memcpy(values.data(), array.data(), width * sizeof(float));
     return values;
   }
   for (std::size_t i = 0; i < width; ++i) {
-    // Checked access, even to a list: an element's __float__ may shorten it.
-    const auto item = py::reinterpret_steal<py::object>(PySequence_GetItem(vector.ptr(), static_cast<Py_ssize_t>(i)));
+    // By key and checked, even for a list: mappings are vectors, too, and an element's __float__ may shorten a list.
+    const auto item = py::reinterpret_steal<py::object>(PyObject_GetItem(vector.ptr(), py::int_(i).ptr()));
     if (!item) throw py::error_already_set();
     const double value = PyFloat_AsDouble(item.ptr());
     if (value == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();

@@ -150,7 +150,7 @@ Raises
 RuntimeError
     If the index is not built.
 )doc")
-      .def_static("from_bytes", &from_bytes, py::arg("f"), py::arg("metric"), py::arg("data"), R"doc(
+      .def_static("from_bytes", &from_bytes, integer("f"), py::arg("metric"), py::arg("data"), R"doc(
 An index from a file's bytes, which are copied and checked; read-only, as after :meth:`load`.
 
 Parameters

@@ -143,13 +143,13 @@ Notes
 Queries may run on several threads at once; methods that change the index wait for them. Files are those of Annoy
 1.17.3, in both directions.
 )doc");
-  index.def(py::init(&make), py::arg("f"), py::arg("metric") = py::none())
+  index.def(py::init(&make), integer("f"), py::arg("metric") = py::none())
       .def_property_readonly(
           "f", [](const Index& self) { return self.layout().width; }, "Dimensions of a vector.")
       .def_property_readonly(
           "metric", [](const Index& self) { return std::string(metric_name(self.layout().metric)); },
           "Name of the metric.")
-      .def("add_item", &add_item, py::arg("i"), py::arg("vector"), R"doc(
+      .def("add_item", &add_item, integer("i"), py::arg("vector"), R"doc(
 Put a vector under the number ``i``; a number given again replaces its vector.
 
 Raises
@@ -177,7 +177,7 @@ Returns
 int64 array of shape (m,)
     The item numbers.
 )doc")
-      .def("build", &build, py::arg("n_trees"), py::arg("n_jobs") = -1, py::kw_only(),
+      .def("build", &build, integer("n_trees"), integer("n_jobs") = -1, py::kw_only(),
            py::arg("memory_limit") = py::none(), R"doc(
 Grow the forest.
 
@@ -220,8 +220,8 @@ CorruptIndexError
       .def("unload", &unload, "Forget items, trees and file.")
       .def("on_disk_build", &on_disk_build, py::arg("fn"),
            "Build in this file instead of in memory; call it before the first item.")
-      .def("get_item_vector", &get_item_vector, py::arg("i"), py::pos_only(), "The vector of item ``i``, as a list.")
-      .def("get_distance", &get_distance, py::arg("i"), py::arg("j"), py::pos_only(),
+      .def("get_item_vector", &get_item_vector, integer("i"), py::pos_only(), "The vector of item ``i``, as a list.")
+      .def("get_distance", &get_distance, integer("i"), integer("j"), py::pos_only(),
            "Distance of two items (for dot their product).")
       .def(
           "get_n_items", [](const Index& self) { return self.n_items(); }, unlocked(), "Highest item number + 1.")
@@ -230,7 +230,7 @@ CorruptIndexError
       .def(
           "verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(),
           "Accepted for Annoy's sake; nothing is printed.")
-      .def("set_seed", &set_seed, py::arg("seed"), py::pos_only(), "Seed of the next build.")
+      .def("set_seed", &set_seed, integer("seed"), py::pos_only(), "Seed of the next build.")
       .def("_adopt", &HeldIndex::adopt, py::arg("other").none(true), py::pos_only(),
            "Become the other index, whose contents both then share; or none, of no width yet. Calls under way end on "
            "the "

@@ -146,7 +146,7 @@ py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X
 
 void bind_queries(py::class_<HeldIndex>& index) {
   index
-      .def("get_nns_by_item", &get_nns_by_item, py::arg("i"), py::arg("n"), py::arg("search_k") = -1,
+      .def("get_nns_by_item", &get_nns_by_item, integer("i"), integer("n"), integer("search_k") = -1,
            py::arg("include_distances") = false, py::kw_only(), py::arg("include") = py::none(),
            py::arg("exclude") = py::none(), R"doc(
 The ``n`` items nearest to item ``i``, itself included.
@@ -177,11 +177,11 @@ IndexError
 ValueError
     If a mask has another length than there are items.
 )doc")
-      .def("get_nns_by_vector", &get_nns_by_vector, py::arg("vector"), py::arg("n"), py::arg("search_k") = -1,
+      .def("get_nns_by_vector", &get_nns_by_vector, py::arg("vector"), integer("n"), integer("search_k") = -1,
            py::arg("include_distances") = false, py::kw_only(), py::arg("include") = py::none(),
            py::arg("exclude") = py::none(), "The ``n`` items nearest to a vector; see :meth:`get_nns_by_item`.")
-      .def("get_nns_by_vectors", &get_nns_by_vectors, py::arg("X"), py::arg("n"), py::arg("search_k") = -1,
-           py::arg("include_distances") = false, py::arg("n_jobs") = -1, py::kw_only(), py::arg("packed") = false,
+      .def("get_nns_by_vectors", &get_nns_by_vectors, py::arg("X"), integer("n"), integer("search_k") = -1,
+           py::arg("include_distances") = false, integer("n_jobs") = -1, py::kw_only(), py::arg("packed") = false,
            py::arg("include") = py::none(), py::arg("exclude") = py::none(), R"doc(
 The ``n`` items nearest to each row of ``X``, on ``n_jobs`` threads.
 
@@ -191,12 +191,12 @@ ids : int64 array of shape (m, n), padded with -1
 distances : float32 array of shape (m, n), padded with infinity (-infinity for dot)
     With ``include_distances``.
 )doc")
-      .def("get_nns_by_items", &get_nns_by_items, py::arg("ids"), py::arg("n"), py::arg("search_k") = -1,
-           py::arg("include_distances") = false, py::arg("n_jobs") = -1, py::kw_only(), py::arg("include") = py::none(),
+      .def("get_nns_by_items", &get_nns_by_items, py::arg("ids"), integer("n"), integer("search_k") = -1,
+           py::arg("include_distances") = false, integer("n_jobs") = -1, py::kw_only(), py::arg("include") = py::none(),
            py::arg("exclude") = py::none(),
            "The ``n`` items nearest to each of the items; see :meth:`get_nns_by_vectors`.")
       .def("get_nns_within_by_vector", &get_nns_within_by_vector, py::arg("vector"), py::arg("radius"),
-           py::arg("limit") = -1, py::arg("search_k") = -1, py::arg("include_distances") = false, py::kw_only(),
+           integer("limit") = -1, integer("search_k") = -1, py::arg("include_distances") = false, py::kw_only(),
            py::arg("include") = py::none(), py::arg("exclude") = py::none(), R"doc(
 The items within a distance of a vector, nearest first.
 
@@ -221,11 +221,11 @@ Raises
 ValueError
     If the radius is NaN, or the limit below -1.
 )doc")
-      .def("get_nns_within_by_item", &get_nns_within_by_item, py::arg("i"), py::arg("radius"), py::arg("limit") = -1,
-           py::arg("search_k") = -1, py::arg("include_distances") = false, py::kw_only(),
+      .def("get_nns_within_by_item", &get_nns_within_by_item, integer("i"), py::arg("radius"), integer("limit") = -1,
+           integer("search_k") = -1, py::arg("include_distances") = false, py::kw_only(),
            py::arg("include") = py::none(), py::arg("exclude") = py::none(),
            "The items within a distance of item ``i``, itself included; see :meth:`get_nns_within_by_vector`.")
-      .def("budgets_to_find", &budgets_to_find, py::arg("X"), py::arg("targets"), py::arg("n_jobs") = -1, py::kw_only(),
+      .def("budgets_to_find", &budgets_to_find, py::arg("X"), py::arg("targets"), integer("n_jobs") = -1, py::kw_only(),
            py::arg("packed") = false, R"doc(
 The least ``search_k`` with which a search for each row of ``X`` finds its targets.
 

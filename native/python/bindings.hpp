@@ -9,6 +9,10 @@ namespace py = pybind11;
 
 class HeldIndex;
 
+// An argument that takes whole numbers only: pybind11 would cut off what follows the point of numpy's floats, of
+// Decimal and of Fraction.
+inline py::arg integer(const char* name) { return py::arg(name).noconvert(); }
+
 void bind_errors();
 void bind_kernels(py::module_& m);
 void bind_layout(py::module_& m);

@@ -12,7 +12,7 @@
 
 namespace dask_annoy {
 
-constexpr Metric kMetrics[] = {Metric::angular, Metric::euclidean, Metric::manhattan, Metric::hamming, Metric::dot};
+constexpr auto kMetrics = all_metrics();
 
 struct Vectors {
   Layout layout;

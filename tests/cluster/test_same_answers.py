@@ -14,11 +14,12 @@ from annoy import AnnoyIndex as Oracle
 from distributed import Client
 
 from dask_annoy import ShardedIndex, build_index, exact_neighbors, open_index, recall
+from dask_annoy._native import metric_names
 from dask_annoy.errors import InvalidVectorsError, UnsupportedStorageError
 
 from .conftest import SHARD_ROWS, TREES, fingerprint
 
-METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
+METRICS = metric_names()
 OPTIONS: dict[str, Any] = {"shard_rows": SHARD_ROWS, "n_trees": TREES}
 
 

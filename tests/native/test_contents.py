@@ -11,7 +11,7 @@ import pytest
 from dask_annoy import AnnoyIndex
 from dask_annoy.errors import CorruptIndexError
 
-METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
+from .conftest import METRICS
 
 
 def with_holes(metric: str, width: int = 70) -> tuple[AnnoyIndex, np.ndarray]:

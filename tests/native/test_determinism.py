@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from dask_annoy import AnnoyIndex
-from dask_annoy._native import ExactSearch, active_kernels, available_kernels, use_kernels
+from dask_annoy._native import ExactSearch, active_kernels, available_kernels, metric_names, use_kernels
 
-METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
+METRICS = metric_names()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import pytest
 
 from dask_annoy import AnnoyIndex
 
-METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
+from .conftest import METRICS
+
 N, WIDTH = 2000, 12
 
 

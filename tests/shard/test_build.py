@@ -17,6 +17,7 @@ import pytest
 from annoy import AnnoyIndex as Oracle
 
 from dask_annoy import AnnoyIndex
+from dask_annoy._native import metric_names
 from dask_annoy.errors import InvalidIdsError, InvalidVectorsError
 from dask_annoy.shard import build_shard, forest_seed, read_receipts
 from dask_annoy.storage import IndexFolder, shard_folder
@@ -25,7 +26,7 @@ from dask_annoy.vectors import ArraySource, RowSource
 from .conftest import MakeTask, digests
 
 ROWS = np.random.default_rng(5).normal(size=(900, 12)).astype(np.float32)
-METRICS = ["angular", "euclidean", "manhattan", "hamming", "dot"]
+METRICS = metric_names()
 
 
 class WatchedSource(ArraySource):
