@@ -216,6 +216,46 @@ TEST_CASE("the seed makes the forest, and unload brings Annoy's back") {
         }));
 }
 
+TEST_CASE("the status tells what an index is, and which file is mapped") {
+  const TemporaryFolder folder;
+  Index index(Metric::euclidean, kWidth);
+  index.set_seed(7);
+  fill(index, 50);
+  IndexStatus status = index.status();
+  CHECK(status.n_items == 50);
+  CHECK(!status.is_built);
+  CHECK(!status.is_loaded);
+  CHECK(status.n_bytes == 50 * index.layout().node_size);
+  CHECK(status.seed == 7);
+  CHECK(!status.file);
+  build(index);
+  status = index.status();
+  CHECK(status.is_built);
+  CHECK(status.n_trees == 4);
+  CHECK(!status.file);
+
+  const std::string path = folder.file("saved");
+  index.save(path, false);
+  status = index.status();
+  CHECK(status.is_loaded);
+  REQUIRE(static_cast<bool>(status.file));
+  struct stat info{};
+  REQUIRE(stat(path.c_str(), &info) == 0);
+  CHECK(status.file->path == path);
+  CHECK(status.file->inode == info.st_ino);
+  CHECK(status.file->device == info.st_dev);
+  CHECK(status.file->size == status.n_bytes);
+  CHECK(status.file->mtime_ns / 1'000'000'000 == info.st_mtime);
+  index.unload();
+  CHECK(!index.status().file);
+
+  index.on_disk_build(folder.file("disk"));
+  CHECK(index.status().building_file == folder.file("disk"));
+  fill(index, 50);
+  build(index);
+  CHECK(!index.status().file);  // the builder may still cut its trees off
+}
+
 TEST_CASE("queries run while another thread loads, unloads, adds and builds") {
   const TemporaryFolder folder;
   const std::string path = folder.file("forest");
