@@ -348,12 +348,13 @@ TEST_CASE("many splits that claim to be roots are checked in reasonable time") {
 TEST_CASE("a file that is missing, empty, a folder or a pipe is refused") {
   const TemporaryFolder folder;
   const Layout layout = Layout::of(Metric::angular, 4);
-  CHECK_THROWS_AS(open_forest(folder.file("missing"), layout, false), FileError);
-  CHECK_THROWS_AS(open_forest(folder.file(""), layout, false), FileError);
+  Cancellation never;
+  CHECK_THROWS_AS(open_forest(folder.file("missing"), layout, false, 2, never), FileError);
+  CHECK_THROWS_AS(open_forest(folder.file(""), layout, false, 2, never), FileError);
   write_file(folder.file("empty"), {});
-  CHECK_THROWS_AS(open_forest(folder.file("empty"), layout, false), CorruptFile);
+  CHECK_THROWS_AS(open_forest(folder.file("empty"), layout, false, 2, never), CorruptFile);
   REQUIRE(mkfifo(folder.file("pipe").c_str(), 0600) == 0);
-  CHECK_THROWS_AS(open_forest(folder.file("pipe"), layout, false), FileError);
+  CHECK_THROWS_AS(open_forest(folder.file("pipe"), layout, false, 2, never), FileError);
 }
 
 TEST_SUITE_END();
