@@ -12,7 +12,6 @@ namespace dask_annoy {
 
 namespace {
 
-constexpr std::size_t kBlockBytes = std::size_t{4} << 20;
 constexpr std::int32_t kPolledNodes = 1 << 16;
 
 // One bit a node, set from many threads.
@@ -48,8 +47,13 @@ class NodeSet {
 
 class Checker {
  public:
-  Checker(Forest& forest, const std::string& where, Cancellation& cancellation, const ReadAhead& read_ahead)
-      : forest_(forest), where_(where), cancellation_(cancellation), read_ahead_(read_ahead) {}
+  Checker(Forest& forest, const std::string& where, Cancellation& cancellation, const ReadAhead& read_ahead,
+          std::size_t block_bytes)
+      : forest_(forest),
+        where_(where),
+        cancellation_(cancellation),
+        read_ahead_(read_ahead),
+        block_bytes_(block_bytes) {}
 
   void run(std::size_t n_threads) {
     find_roots();
@@ -105,7 +109,7 @@ class Checker {
   // One pass over all nodes, in blocks. With at most one parent a node, and none for roots, no walk from a root meets a
   // node twice.
   void check_nodes(std::size_t n_threads) {
-    const std::size_t block = std::max<std::size_t>(1, kBlockBytes / forest_.layout.node_size);
+    const std::size_t block = std::max<std::size_t>(1, block_bytes_ / forest_.layout.node_size);
     const std::size_t n_blocks = (forest_.n_nodes + block - 1) / block;
     const auto check_block = [&](std::size_t b) {
       const std::size_t end = std::min(forest_.n_nodes, (b + 1) * block);
@@ -274,6 +278,7 @@ class Checker {
   const std::string& where_;
   Cancellation& cancellation_;
   const ReadAhead& read_ahead_;
+  const std::size_t block_bytes_;
   std::int32_t first_of_run_ = 0;        // of the nodes at the end that descend to all items
   std::vector<Children> root_children_;  // sorted
   std::optional<NodeSet> has_parent_;
@@ -285,8 +290,8 @@ class Checker {
 }  // namespace
 
 void check_forest(Forest& forest, const std::string& where, std::size_t n_threads, Cancellation& cancellation,
-                  const ReadAhead& read_ahead) {
-  Checker(forest, where, cancellation, read_ahead).run(n_threads);
+                  const ReadAhead& read_ahead, std::size_t block_bytes) {
+  Checker(forest, where, cancellation, read_ahead, block_bytes).run(n_threads);
 }
 
 bool is_whole_tree(const Forest& forest, std::int32_t root) {
