@@ -1,6 +1,7 @@
 #include "core/dot_conversion.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -21,7 +22,8 @@ void copy_item(const NodeView& item, const Layout& layout, char* node) {
   if (item.n_descendants() != 1) return;  // a hole may hold what its writer made of a vector of zeros
   NodeWriter writer(node, layout);
   writer.set_n_descendants(1);
-  writer.set_scalar(item.scalar());
+  // No search reads the extra dimension of an item, so one that cannot be is better left out: see parse_forest.
+  if (std::isfinite(item.scalar()) && item.scalar() > 0.0f) writer.set_scalar(item.scalar());
   std::memcpy(node + layout.vector_offset, item.vector(), layout.vector_bytes());
 }
 

@@ -80,7 +80,10 @@ class Bytes {
 
   // Both readings are sound, which takes a made-up file or next to no data. Guessing would give wrong answers.
   Forest decide(Forest released, Forest development) const {
-    if (released.n_items == 0 && development.n_items == 0) return released;  // no bytes but zeros: they mean the same
+    // A forest without items has no bytes but zeros: if both are, they mean the same, and if one is, the other is
+    // meant.
+    if (development.n_items == 0) return released;
+    if (released.n_items == 0) return development;
     const bool is_released = items_look_written(released);
     const bool is_development = items_look_written(development);
     if (is_released && !is_development) return released;

@@ -74,7 +74,12 @@ int try_files(std::uint64_t first, std::uint64_t count, std::uint64_t seed, unsi
     alarm(seconds);
     const Input input = damaged(sound, seed, number);
     bytes += input.file.size();
-    if (open_and_ask(input)) ++accepted;
+    try {
+      if (open_and_ask(input)) ++accepted;
+    } catch (const std::exception& error) {  // nothing of a file that opened may throw
+      std::fprintf(stderr, "file number %s: %s\n", current, error.what());
+      return 1;
+    }
     if ((number - first + 1) % 100000 == 0) {
       std::printf("%llu files\n", static_cast<unsigned long long>(number - first + 1));
       std::fflush(stdout);

@@ -200,6 +200,8 @@ std::vector<std::string> TemporaryFolder::names() const {
   return names;
 }
 
+bool TemporaryFolder::has(const std::string& name) const { return std::filesystem::exists(file(name)); }
+
 std::vector<char> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot open " + path);

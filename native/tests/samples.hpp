@@ -61,6 +61,7 @@ class TemporaryFolder {
 
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   std::vector<std::string> names() const;
+  bool has(const std::string& name) const;
 
  private:
   std::string path_;

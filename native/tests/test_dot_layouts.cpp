@@ -109,6 +109,16 @@ TEST_CASE("bytes that are sound in both layouts are refused unless the items loo
   CHECK(parsed(bytes, released(4)).layout == released(4));
 }
 
+TEST_CASE("bytes that hold items in one layout and none in the other are read as the one that has them") {
+  // 7 nodes of 20 bytes: a hole and six lists of it. Every 28 bytes there is a zero.
+  std::vector<char> bytes(140);
+  for (std::size_t node = 1; node < 7; ++node) put(bytes, 5 * node, 1);
+  const Forest forest = parsed(bytes, released(1));
+  CHECK(forest.layout == released(1));
+  CHECK(forest.n_items == 1);
+  CHECK(forest.has_holes);
+}
+
 TEST_CASE("a file sound in neither layout is refused with the reasons of both") {
   std::vector<char> bytes = two_forests_in_one();
   put(bytes, 39, 9);  // nothing reads it
