@@ -21,6 +21,9 @@ class Mapping {
   const char* data() const { return data_; }
   std::size_t size() const { return size_; }
 
+  // Begins to read bytes that will be asked for soon; what lies beyond the end is left out. Never fails: it is a hint.
+  void read_ahead(std::size_t offset, std::size_t bytes) const;
+
  private:
   Mapping(const char* data, std::size_t size) : data_(data), size_(size) {}
 

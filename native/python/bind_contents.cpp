@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/errors.hpp"
 #include "core/index.hpp"
 #include "python/arrays.hpp"
 
@@ -47,10 +48,11 @@ std::unique_ptr<Index> from_bytes(std::int64_t f, const std::string& metric, con
   if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
   auto index = std::make_unique<Index>(metric_from_name(metric), static_cast<std::size_t>(f));
   const Buffer buffer(data);
+  Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;
   const std::shared_ptr<char[]> copy(new char[buffer.size()]);
   std::copy_n(buffer.data(), buffer.size(), copy.get());
-  index->load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size());
+  index->load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), cancellation);
   return index;
 }
 
@@ -97,8 +99,13 @@ py::iterator iterate(const Index& self) {
 
 std::string represent(const Index& self) {
   const py::gil_scoped_release unlocked;
-  return "AnnoyIndex(f=" + std::to_string(self.layout().width) + ", metric='" + metric_name(self.layout().metric) +
-         "', n_items=" + std::to_string(self.n_items()) + ", n_trees=" + std::to_string(self.n_trees()) + ")";
+  const std::string kind =
+      "AnnoyIndex(f=" + std::to_string(self.layout().width) + ", metric='" + metric_name(self.layout().metric) + "', ";
+  try {
+    return kind + "n_items=" + std::to_string(self.n_items()) + ", n_trees=" + std::to_string(self.n_trees()) + ")";
+  } catch (const StateError&) {
+    return kind + "closed)";  // asked first, it could be closed before the answer
+  }
 }
 
 }  // namespace
@@ -152,10 +159,18 @@ IndexError
       .def("__contains__", &contains, py::arg("i"), py::pos_only())
       .def("__iter__", &iterate)
       .def("__repr__", &represent)
-      .def("__enter__", [](const py::object& self) { return self; })
+      .def("__enter__",
+           [](const py::object& self) {
+             const Index& index = self.cast<const Index&>();
+             {
+               const py::gil_scoped_release unlocked;
+               index.require_open();
+             }
+             return self;
+           })
       .def("__exit__", [](Index& self, const py::args&) {
         const py::gil_scoped_release unlocked;
-        self.unload();
+        self.close();
       });
 }
 
