@@ -20,8 +20,9 @@ class FileError : public std::runtime_error {
 // The bytes of a file are not a forest of the metric and width asked for.
 class CorruptFile : public std::runtime_error {
  public:
-  CorruptFile(const std::string& path, const std::string& reason)
-      : std::runtime_error("'" + path + "' is not a sound forest: " + reason) {}
+  CorruptFile(const std::string& path, const std::string& reason_)
+      : std::runtime_error("'" + path + "' is not a sound forest: " + reason_), reason(reason_) {}
+  std::string reason;
 };
 
 // A call that does not fit what was done before: an item for a loaded index, a second build …

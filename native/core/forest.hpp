@@ -3,12 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/layout.hpp"
 #include "core/mapping.hpp"
+#include "core/parallel.hpp"
 
 namespace dask_annoy {
 
@@ -23,15 +25,21 @@ struct Forest {
 
   const char* at(std::int32_t id) const { return nodes.get() + static_cast<std::size_t>(id) * layout.node_size; }
   NodeView node(std::int32_t id) const { return {at(id), layout}; }
+  std::size_t size() const { return n_nodes * layout.node_size; }
 };
+
+// Asked for bytes (offset, count) some time before they are looked at.
+using ReadAhead = std::function<void(std::size_t, std::size_t)>;
 
 // Finds the roots of the forest in `size` bytes and checks every node, so that no search can leave the bytes or fail
 // to end: sizes, kinds, item numbers and children in range, split bits, one parent a node, no node left over.
-// `where` names the bytes in errors. Throws CorruptFile.
-Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout,
-                    const std::string& where);
+// `where` names the bytes in errors; what is wrong with which node does not depend on the threads. For dot the bytes
+// tell which of Annoy's two layouts they have, and the forest's layout says it. Throws CorruptFile, or Interrupted.
+Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout, const std::string& where,
+                    std::size_t n_threads, Cancellation& cancellation, const ReadAhead& read_ahead = nullptr);
 
-// Maps a file and parses it. Throws FileError or CorruptFile.
-Forest open_forest(const std::string& path, const Layout& layout, bool prefault);
+// Maps a file and parses it. Throws FileError too.
+Forest open_forest(const std::string& path, const Layout& layout, bool prefault, std::size_t n_threads,
+                   Cancellation& cancellation);
 
 }  // namespace dask_annoy

@@ -161,8 +161,8 @@ std::vector<std::uint64_t> pack_bits(const Components& components) {
 ///
 /// Life: add items, build(), ask; save() or load() make it read-only until unload().
 ///
-/// Threads: const members may be called from any number of threads, also while another changes the index; changes
-/// wait for them and run alone. Moving and destroying are the owner's and must not meet other calls.
+/// Threads: const members may be called from any number of threads, also while another changes the index; changes run
+/// one at a time. Moving and destroying are the owner's and must not meet other calls.
 ///
 /// Errors are exceptions, and leave the index as it was:
 /// std::invalid_argument  a vector of another length, a component that is NaN or infinite, a bit set beyond the width,

@@ -1,61 +1,23 @@
 #include "core/index.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdio>
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 
+#include "core/dot_conversion.hpp"
 #include "core/errors.hpp"
 #include "core/scoring.hpp"
 #include "core/search.hpp"
+#include "core/whole_file.hpp"
 #include "core/within.hpp"
 
 namespace dask_annoy {
 
 namespace {
-
-// Writes to a name of its own beside the target and renames: a reader never sees half a file, and who has the old
-// one mapped keeps it.
-void write_whole(const std::string& path, const char* bytes, std::size_t size) {
-  // Not mkstemp: its files are private, and who looks up the umask to widen them changes it for other threads.
-  static std::atomic<unsigned> counter{0};
-  std::string temporary;
-  int fd = -1;
-  do {
-    temporary = path + "." + std::to_string(getpid()) + "-" + std::to_string(counter++) + ".part";
-    fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (fd < 0 && errno == EEXIST);
-  if (fd < 0) throw FileError("cannot create a file beside", path);
-  const auto give_up = [&](const char* what) {
-    const int code = errno;
-    close(fd);
-    unlink(temporary.c_str());
-    throw FileError(what, path, code);
-  };
-  for (std::size_t at = 0; at < size;) {
-    const ssize_t done = write(fd, bytes + at, std::min<std::size_t>(size - at, std::size_t{1} << 30));
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) give_up("cannot write");
-    at += static_cast<std::size_t>(done);
-  }
-  if (fsync(fd) != 0) give_up("cannot write");
-  if (close(fd) != 0) {
-    const int code = errno;
-    unlink(temporary.c_str());
-    throw FileError("cannot write", path, code);
-  }
-  if (rename(temporary.c_str(), path.c_str()) != 0) {
-    const int code = errno;
-    unlink(temporary.c_str());
-    throw FileError("cannot replace", path, code);
-  }
-}
 
 bool same_file(const std::string& a, const std::string& b) {
   struct stat first{};
@@ -73,10 +35,78 @@ double compared_radius(Metric metric, double radius) {
 
 }  // namespace
 
+// What a query works with, from its start to its end.
+class Index::View {
+ public:
+  explicit View(const Index& index) : layout_(index.layout_), lock_(index.mutex_) {
+    index.require_open_unlocked();
+    forest_ = index.forest_;
+    if (index.builder_) {
+      builder_ = &*index.builder_;  // it may grow or be cut once the lock is let go
+    } else {
+      lock_.unlock();
+    }
+  }
+
+  const Forest* forest() const { return forest_.get(); }
+  std::int32_t n_items() const { return builder_ != nullptr ? builder_->n_items() : forest_->n_items; }
+
+  std::int32_t checked_item(std::int64_t item) const {
+    const std::int32_t n = n_items();
+    if (item < 0 || item >= n) {
+      throw std::out_of_range("Item index " + std::to_string(item) + " is not among the " + std::to_string(n) +
+                              " items");
+    }
+    return static_cast<std::int32_t>(item);
+  }
+
+  std::optional<ItemFilter> filter_of(const Restriction& restriction) const {
+    if (!restriction.any()) return std::nullopt;
+    ItemFilter filter(restriction, n_items());
+    if (forest_) filter.keep_present(*forest_);
+    return filter;
+  }
+
+  // Only with a forest.
+  const char* vector_of(std::int32_t id) const { return forest_->at(id) + forest_->layout.vector_offset; }
+
+  // An item's node in the index's layout.
+  void read_item(std::int32_t id, char* node) const {
+    if (!forest_) {
+      builder_->read_item(id, node);
+    } else if (forest_->layout == layout_) {
+      std::copy_n(forest_->at(id), layout_.node_size, node);
+    } else {
+      copy_item(forest_->node(id), layout_, node);
+    }
+  }
+
+  std::vector<char> item_node(std::int64_t item) const {
+    std::vector<char> node(layout_.node_size);
+    read_item(checked_item(item), node.data());
+    return node;
+  }
+
+  bool is_present(std::int32_t id, std::vector<char>& node) const {
+    if (forest_) return forest_->node(id).n_descendants() == 1;
+    node.resize(layout_.node_size);
+    builder_->read_item(id, node.data());
+    return NodeView(node.data(), layout_).n_descendants() == 1;
+  }
+
+ private:
+  const Layout& layout_;
+  std::shared_lock<std::shared_mutex> lock_;
+  std::shared_ptr<const Forest> forest_;
+  const ForestBuilder* builder_ = nullptr;
+};
+
 Index::Index(Metric metric, std::size_t width) : layout_(Layout::of(metric, width)) {
   if (width == 0) throw std::invalid_argument("vectors must have at least one dimension");
   reset();
 }
+
+Index::View Index::view() const { return View(*this); }
 
 void Index::reset() {
   forest_.reset();
@@ -84,31 +114,24 @@ void Index::reset() {
   builder_.emplace(layout_, memory_storage());
 }
 
-std::int32_t Index::n_items_unlocked() const { return builder_ ? builder_->n_items() : forest_->n_items; }
-
-std::int32_t Index::n_items() const {
-  const std::shared_lock lock(mutex_);
-  return n_items_unlocked();
-}
+std::int32_t Index::n_items() const { return view().n_items(); }
 
 std::size_t Index::n_trees() const {
-  const std::shared_lock lock(mutex_);
-  return forest_ ? forest_->roots.size() : 0;
+  const View now = view();
+  return now.forest() ? now.forest()->roots.size() : 0;
 }
 
-bool Index::is_built() const {
-  const std::shared_lock lock(mutex_);
-  return forest_ != nullptr;
-}
+bool Index::is_built() const { return view().forest() != nullptr; }
 
 IndexStatus Index::status() const {
   const std::shared_lock lock(mutex_);
+  require_open_unlocked();
   IndexStatus status;
-  status.n_items = n_items_unlocked();
+  status.n_items = builder_ ? builder_->n_items() : forest_->n_items;
   status.n_trees = forest_ ? forest_->roots.size() : 0;
   status.is_built = forest_ != nullptr;
   status.is_loaded = !builder_;
-  status.n_bytes = (forest_ ? forest_->n_nodes : static_cast<std::size_t>(status.n_items)) * layout_.node_size;
+  status.n_bytes = forest_ ? forest_->size() : static_cast<std::size_t>(status.n_items) * layout_.node_size;
   status.seed = seed_;
   status.building_file = disk_path_;
   if (forest_) status.file = forest_->file;
@@ -117,10 +140,21 @@ IndexStatus Index::status() const {
 
 void Index::set_seed(std::uint64_t seed) {
   const std::unique_lock lock(mutex_);
+  require_open_unlocked();
   seed_ = seed;
 }
 
+void Index::require_open() const {
+  const std::shared_lock lock(mutex_);
+  require_open_unlocked();
+}
+
+void Index::require_open_unlocked() const {
+  if (closed_) throw StateError(kClosed);
+}
+
 void Index::require_growing(const char* what) const {
+  require_open_unlocked();
   if (!builder_) throw StateError(std::string("You can't ") + what + " a loaded index");
   if (forest_) throw StateError(std::string("You can't ") + what + " a built index; call unbuild() first");
 }
@@ -150,6 +184,7 @@ std::int32_t Index::add_after_last(const char* vectors, std::size_t stride, std:
 void Index::build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit) {
   const std::size_t n_threads = thread_count(n_jobs);
   const std::unique_lock lock(mutex_);
+  require_open_unlocked();
   if (!builder_) throw StateError("You can't build a loaded index");
   if (forest_) throw StateError("You can't build a built index");
   BuildSettings settings{n_trees, seed_, n_threads};
@@ -163,115 +198,133 @@ void Index::build(int n_trees, int n_jobs, Cancellation& cancellation, std::size
 
 void Index::unbuild() {
   const std::unique_lock lock(mutex_);
+  require_open_unlocked();
   if (!builder_) throw StateError("You can't unbuild a loaded index");
   if (!forest_) return;
   forest_.reset();
   builder_->unbuild();
 }
 
-void Index::save(const std::string& path, bool prefault) {
+void Index::save(const std::string& path, bool prefault, Cancellation& cancellation) {
   const std::unique_lock lock(mutex_);
+  require_open_unlocked();
   if (!forest_) throw FileError("You can't save an index that hasn't been built to", path, EINVAL);
   const bool in_place = !disk_path_.empty() && same_file(disk_path_, path);
-  if (!in_place) write_whole(path, forest_->nodes.get(), forest_->n_nodes * layout_.node_size);
-  auto saved = std::make_shared<const Forest>(open_forest(path, layout_, prefault));
-  forest_ = std::move(saved);
+  if (!in_place) {
+    write_whole(path, cancellation, [&](const ByteSink& put) {
+      if (forest_->layout == layout_) {
+        put(forest_->nodes.get(), forest_->size());
+      } else {
+        DotConversion(*forest_).write(put);
+      }
+    });
+  }
+  take(open_forest(path, layout_, prefault, thread_count(-1), cancellation));
+}
+
+void Index::take(Forest forest) {
+  forest_ = std::make_shared<const Forest>(std::move(forest));
   builder_.reset();
   disk_path_.clear();
 }
 
-void Index::load(const std::string& path, bool prefault) {
-  auto loaded = std::make_shared<const Forest>(open_forest(path, layout_, prefault));
+void Index::load(const std::string& path, bool prefault, Cancellation& cancellation) {
+  require_open();
+  Forest loaded = open_forest(path, layout_, prefault, thread_count(-1), cancellation);
   const std::unique_lock lock(mutex_);
-  forest_ = std::move(loaded);
-  builder_.reset();
-  disk_path_.clear();
+  require_open_unlocked();
+  take(std::move(loaded));
+}
+
+void Index::load_bytes(std::shared_ptr<const char> bytes, std::size_t size, Cancellation& cancellation,
+                       const std::string& where) {
+  require_open();
+  Forest loaded = parse_forest(std::move(bytes), size, layout_, where, thread_count(-1), cancellation);
+  const std::unique_lock lock(mutex_);
+  require_open_unlocked();
+  take(std::move(loaded));
 }
 
 void Index::unload() {
   const std::unique_lock lock(mutex_);
+  require_open_unlocked();
   reset();
   seed_ = kDefaultSeed;
 }
 
-void Index::copy_file(const std::function<char*(std::size_t)>& make_room) const {
-  const std::shared_lock lock(mutex_);
-  if (!forest_) throw StateError("an index without trees has no bytes; call build() first");
-  const std::size_t size = forest_->n_nodes * layout_.node_size;
-  std::copy_n(forest_->nodes.get(), size, make_room(size));
-}
-
-void Index::load_bytes(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where) {
-  auto loaded = std::make_shared<const Forest>(parse_forest(std::move(bytes), size, layout_, where));
+void Index::close() {
   const std::unique_lock lock(mutex_);
-  forest_ = std::move(loaded);
+  closed_ = true;
+  forest_.reset();
   builder_.reset();
-  disk_path_.clear();
 }
 
-std::int32_t Index::checked_item(std::int64_t item) const {
-  const std::int32_t n = n_items_unlocked();
-  if (item < 0 || item >= n) {
-    throw std::out_of_range("Item index " + std::to_string(item) + " is not among the " + std::to_string(n) + " items");
+bool Index::is_closed() const {
+  const std::shared_lock lock(mutex_);
+  return closed_;
+}
+
+void Index::copy_file(const std::function<char*(std::size_t)>& make_room) const {
+  const View now = view();
+  const Forest* const forest = now.forest();
+  if (!forest) throw StateError("an index without trees has no bytes; call build() first");
+  if (forest->layout == layout_) {
+    std::copy_n(forest->nodes.get(), forest->size(), make_room(forest->size()));
+    return;
   }
-  return static_cast<std::int32_t>(item);
-}
-
-std::optional<ItemFilter> Index::filter_of(const Restriction& restriction) const {
-  if (!restriction.any()) return std::nullopt;
-  ItemFilter filter(restriction, n_items_unlocked());
-  if (forest_) filter.keep_present(*forest_);
-  return filter;
+  const DotConversion conversion(*forest);
+  char* room = make_room(conversion.size());
+  conversion.write([&](const char* bytes, std::size_t n) { room = std::copy_n(bytes, n, room); });
 }
 
 std::vector<Neighbor> Index::nearest(const void* query, std::size_t n, std::int64_t search_k,
                                      const Restriction& restriction) const {
-  const std::shared_lock lock(mutex_);
-  const std::optional<ItemFilter> filter = filter_of(restriction);
-  if (!forest_) return {};
-  return search(*forest_, query, n, search_k, address_of(filter));
+  const View now = view();
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
+  if (!now.forest()) return {};
+  return search(*now.forest(), query, n, search_k, address_of(filter));
 }
 
 std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k,
                                              const Restriction& restriction) const {
-  const std::shared_lock lock(mutex_);
-  const std::int32_t id = checked_item(item);
-  const std::optional<ItemFilter> filter = filter_of(restriction);
-  if (!forest_) return {};
-  return search(*forest_, forest_->at(id) + layout_.vector_offset, n, search_k, address_of(filter));
+  const View now = view();
+  const std::int32_t id = now.checked_item(item);
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
+  if (!now.forest()) return {};
+  return search(*now.forest(), now.vector_of(id), n, search_k, address_of(filter));
 }
 
 std::vector<Neighbor> Index::within(const void* query, double radius, std::size_t limit, std::int64_t search_k,
                                     Cancellation& cancellation, const Restriction& restriction) const {
   const double compared = compared_radius(layout_.metric, radius);
-  const std::shared_lock lock(mutex_);
-  const std::optional<ItemFilter> filter = filter_of(restriction);
-  if (!forest_) return {};
-  return dask_annoy::within(*forest_, query, compared, limit, search_k, address_of(filter), cancellation);
+  const View now = view();
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
+  if (!now.forest()) return {};
+  return dask_annoy::within(*now.forest(), query, compared, limit, search_k, address_of(filter), cancellation);
 }
 
 std::vector<Neighbor> Index::within_of_item(std::int64_t item, double radius, std::size_t limit, std::int64_t search_k,
                                             Cancellation& cancellation, const Restriction& restriction) const {
   const double compared = compared_radius(layout_.metric, radius);
-  const std::shared_lock lock(mutex_);
-  const std::int32_t id = checked_item(item);
-  const std::optional<ItemFilter> filter = filter_of(restriction);
-  if (!forest_) return {};
-  return dask_annoy::within(*forest_, forest_->at(id) + layout_.vector_offset, compared, limit, search_k,
-                            address_of(filter), cancellation);
+  const View now = view();
+  const std::int32_t id = now.checked_item(item);
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
+  if (!now.forest()) return {};
+  return dask_annoy::within(*now.forest(), now.vector_of(id), compared, limit, search_k, address_of(filter),
+                            cancellation);
 }
 
 void Index::nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n,
                           std::int64_t search_k, int n_jobs, Cancellation& cancellation, std::int64_t* ids,
                           float* distances, const Restriction& restriction) const {
   const std::size_t n_threads = thread_count(n_jobs);
-  const std::shared_lock lock(mutex_);
-  const std::optional<ItemFilter> filter = filter_of(restriction);
-  if (!forest_) {
+  const View now = view();
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
+  if (!now.forest()) {
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  search_batch(*forest_, queries, stride, count, n, search_k, n_threads, cancellation, ids, distances,
+  search_batch(*now.forest(), queries, stride, count, n, search_k, n_threads, cancellation, ids, distances,
                address_of(filter));
 }
 
@@ -279,20 +332,19 @@ void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::
                              int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances,
                              const Restriction& restriction) const {
   const std::size_t n_threads = thread_count(n_jobs);
-  const std::shared_lock lock(mutex_);
-  const std::optional<ItemFilter> filter = filter_of(restriction);
+  const View now = view();
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
   const std::size_t bytes = layout_.vector_bytes();
   std::vector<char> queries(count * bytes);
   for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t id = checked_item(items[i]);
-    if (!forest_) continue;
-    std::copy_n(forest_->at(id) + layout_.vector_offset, bytes, queries.data() + i * bytes);
+    const std::int32_t id = now.checked_item(items[i]);
+    if (now.forest()) std::copy_n(now.vector_of(id), bytes, queries.data() + i * bytes);
   }
-  if (!forest_) {
+  if (!now.forest()) {
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  search_batch(*forest_, queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances,
+  search_batch(*now.forest(), queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances,
                address_of(filter));
 }
 
@@ -300,60 +352,44 @@ void Index::budgets_to_find(const char* queries, std::size_t stride, std::size_t
                             std::size_t n_targets, int n_jobs, Cancellation& cancellation,
                             std::int64_t* budgets) const {
   const std::size_t n_threads = thread_count(n_jobs);
-  const std::shared_lock lock(mutex_);
-  if (!forest_) throw StateError("an index without trees has no search budgets; call build() first");
-  budgets_to_find_batch(*forest_, queries, stride, count, targets, n_targets, n_threads, cancellation, budgets);
+  const View now = view();
+  if (!now.forest()) throw StateError("an index without trees has no search budgets; call build() first");
+  budgets_to_find_batch(*now.forest(), queries, stride, count, targets, n_targets, n_threads, cancellation, budgets);
 }
 
-std::vector<char> Index::item_node(std::int64_t item) const {
-  const std::shared_lock lock(mutex_);
-  const std::int32_t id = checked_item(item);
-  std::vector<char> node(layout_.node_size);
-  if (forest_) {
-    std::copy_n(forest_->at(id), layout_.node_size, node.data());
-  } else {
-    builder_->read_item(id, node.data());
-  }
-  return node;
-}
+std::vector<char> Index::item_node(std::int64_t item) const { return view().item_node(item); }
 
 void Index::item_vectors(const std::int64_t* items, std::size_t count, char* vectors) const {
-  const std::shared_lock lock(mutex_);
+  const View now = view();
   const std::size_t bytes = layout_.vector_bytes();
   std::vector<char> node(layout_.node_size);
   for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t id = checked_item(items[i]);
-    if (!forest_) builder_->read_item(id, node.data());
-    std::copy_n((forest_ ? forest_->at(id) : node.data()) + layout_.vector_offset, bytes, vectors + i * bytes);
+    const std::int32_t id = now.checked_item(items[i]);
+    if (!now.forest()) now.read_item(id, node.data());
+    std::copy_n(now.forest() ? now.vector_of(id) : node.data() + layout_.vector_offset, bytes, vectors + i * bytes);
   }
 }
 
-bool Index::is_present(std::int32_t id, std::vector<char>& node) const {
-  if (forest_) return forest_->node(id).n_descendants() == 1;
-  node.resize(layout_.node_size);
-  builder_->read_item(id, node.data());
-  return NodeView(node.data(), layout_).n_descendants() == 1;
-}
-
 bool Index::has_item(std::int64_t item) const {
-  const std::shared_lock lock(mutex_);
+  const View now = view();
   std::vector<char> node;
-  return item >= 0 && item < n_items_unlocked() && is_present(static_cast<std::int32_t>(item), node);
+  return item >= 0 && item < now.n_items() && now.is_present(static_cast<std::int32_t>(item), node);
 }
 
 std::vector<std::int64_t> Index::present_items() const {
-  const std::shared_lock lock(mutex_);
+  const View now = view();
   std::vector<std::int64_t> items;
   std::vector<char> node;
-  const std::int32_t n = n_items_unlocked();
+  const std::int32_t n = now.n_items();
   for (std::int32_t id = 0; id < n; ++id) {
-    if (is_present(id, node)) items.push_back(id);
+    if (now.is_present(id, node)) items.push_back(id);
   }
   return items;
 }
 
 float Index::distance(std::int64_t a, std::int64_t b) const {
-  return score_pair(layout_, item_node(a).data(), item_node(b).data());
+  const View now = view();
+  return score_pair(layout_, now.item_node(a).data(), now.item_node(b).data());
 }
 
 }  // namespace dask_annoy

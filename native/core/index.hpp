@@ -1,5 +1,6 @@
-// The index as Annoy's users know it: add, build, save or load, ask. Safe to use from several threads: queries run
-// side by side, whatever changes the index waits for them and runs alone.
+// The index as Annoy's users know it: add, build, save or load, ask, close. Safe to use from several threads: queries
+// run side by side, and whatever changes the index runs alone. Queries of a loaded file hold the file and nothing else,
+// so a load or a close does not wait for them; what changes a forest that was built here does.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +32,10 @@ struct IndexStatus {
   std::shared_ptr<const MappedFile> file;  // that is mapped
 };
 
+// What is said of a closed index.
+inline constexpr const char* kClosed =
+    "the index is closed; make a new one, or use unload() to empty one that is still needed";
+
 class Index {
  public:
   static constexpr std::uint64_t kDefaultSeed = 1234567890987654321u;  // Annoy's
@@ -58,15 +63,34 @@ class Index {
   void build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit = kUnlimited);
   void unbuild();
 
-  // Writes a file that Annoy reads, and goes on from that file, as Annoy does. The file appears whole or not at all.
-  void save(const std::string& path, bool prefault);
-  void load(const std::string& path, bool prefault);
+  // Writes a file that Annoy 1.17.3 reads, and goes on from that file, as Annoy does. The file appears whole or not at
+  // all. What was loaded from dot nodes of Annoy's development version is turned into 1.17.3's: see dot_conversion.hpp.
+  void save(const std::string& path, bool prefault, Cancellation& cancellation);
+  void load(const std::string& path, bool prefault, Cancellation& cancellation);
+  // Forgets items, trees and file; the index is as new.
   void unload();
+
+  // For callers who never stop.
+  void save(const std::string& path, bool prefault) {
+    Cancellation never;
+    save(path, prefault, never);
+  }
+  void load(const std::string& path, bool prefault) {
+    Cancellation never;
+    load(path, prefault, never);
+  }
+
+  // Lets go of everything, for good: whatever is asked of the index from now on is a StateError, but for this and
+  // layout(). Queries under way end as if nothing had happened.
+  void close();
+  bool is_closed() const;
+  void require_open() const;  // StateError once it is closed
 
   // The bytes of the file that save() would write, copied to where make_room(size) says. StateError without trees.
   void copy_file(const std::function<char*(std::size_t)>& make_room) const;
   // As load(), from bytes, which are kept. `where` names them in errors.
-  void load_bytes(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where = "bytes");
+  void load_bytes(std::shared_ptr<const char> bytes, std::size_t size, Cancellation& cancellation,
+                  const std::string& where = "bytes");
 
   // `search_k` as in search(). An index without trees answers with nothing. A restriction is checked against the items
   // there are: see ItemFilter.
@@ -92,7 +116,7 @@ class Index {
   void budgets_to_find(const char* queries, std::size_t stride, std::size_t count, const std::int64_t* targets,
                        std::size_t n_targets, int n_jobs, Cancellation& cancellation, std::int64_t* budgets) const;
 
-  // The item's node; zeros for a hole. std::out_of_range for a number that is no item's.
+  // The item's node in layout(); zeros for a hole. std::out_of_range for a number that is no item's.
   std::vector<char> item_node(std::int64_t item) const;
   // Their vectors one after the other (floats, or words of bits); zeros for holes.
   void item_vectors(const std::int64_t* items, std::size_t count, char* vectors) const;
@@ -101,11 +125,12 @@ class Index {
   float distance(std::int64_t a, std::int64_t b) const;  // in compared form
 
  private:
-  bool is_present(std::int32_t id, std::vector<char>& node) const;
-  std::int32_t checked_item(std::int64_t item) const;
-  std::int32_t n_items_unlocked() const;
-  std::optional<ItemFilter> filter_of(const Restriction& restriction) const;
+  class View;
+
+  View view() const;
+  void require_open_unlocked() const;
   void require_growing(const char* what) const;
+  void take(Forest forest);
   void reset();
 
   const Layout layout_;
@@ -114,6 +139,7 @@ class Index {
   std::optional<ForestBuilder> builder_;  // absent while a file is loaded
   std::shared_ptr<const Forest> forest_;  // present once built or loaded
   std::string disk_path_;                 // of an on-disk build
+  bool closed_ = false;
 };
 
 }  // namespace dask_annoy

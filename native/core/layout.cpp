@@ -4,6 +4,15 @@
 
 namespace dask_annoy {
 
+namespace {
+
+void set_sizes(Layout& layout) {
+  layout.node_size = layout.vector_offset + (is_binary(layout.metric) ? 8 * layout.words : 4 * layout.width);
+  layout.list_capacity = static_cast<std::int32_t>((layout.node_size - layout.children_offset) / 4);
+}
+
+}  // namespace
+
 Layout Layout::of(Metric metric, std::size_t width) {
   constexpr std::size_t kLargest = std::numeric_limits<std::int32_t>::max() / 16;
   if (width > kLargest) {
@@ -37,8 +46,16 @@ Layout Layout::of(Metric metric, std::size_t width) {
       layout.vector_offset = 16;
       break;
   }
-  layout.node_size = layout.vector_offset + (is_binary(metric) ? 8 * layout.words : 4 * width);
-  layout.list_capacity = static_cast<std::int32_t>((layout.node_size - layout.children_offset) / 4);
+  layout.extra_in_margin = metric == Metric::dot;
+  set_sizes(layout);
+  return layout;
+}
+
+Layout Layout::of_development_dot(std::size_t width) {
+  Layout layout = of(Metric::dot, width);
+  layout.vector_offset = 24;
+  layout.extra_in_margin = false;
+  set_sizes(layout);
   return layout;
 }
 

@@ -1,4 +1,4 @@
-// Annoy 1.17.3's node, byte by byte.
+// Annoy's node, byte by byte: that of release 1.17.3, and for dot also that of its development version.
 //
 // A file is an array of nodes of one size. The first n_items nodes are the items, then come the nodes of the trees,
 // children before parents, then a copy of every root. What a node is follows from its n_descendants alone:
@@ -22,11 +22,24 @@ struct Layout {
   std::size_t scalar_offset;    // angular: squared norm; euclidean, manhattan: plane offset; dot: extra dimension
   std::size_t vector_offset;
   std::int32_t list_capacity;  // most item numbers that fit into a list node
+  bool extra_in_margin;        // dot: whether a split's extra dimension adds its square to a query's margin
 
-  // Throws std::invalid_argument when the width is too large for a node.
+  // That of 1.17.3, which is also the one we write. Throws std::invalid_argument when the width is too large for a
+  // node.
   static Layout of(Metric metric, std::size_t width);
 
+  // Nodes of dot in files of Annoy's development version, which are only read: eight bytes more before the vector, for
+  // the square of the largest norm and a byte that says "built". Throws as of() does.
+  static Layout of_development_dot(std::size_t width);
+
+  bool is_development_dot() const { return metric == Metric::dot && !extra_in_margin; }
+
   std::size_t vector_bytes() const { return node_size - vector_offset; }
+
+  friend bool operator==(const Layout& a, const Layout& b) {
+    return a.metric == b.metric && a.width == b.width && a.node_size == b.node_size;
+  }
+  friend bool operator!=(const Layout& a, const Layout& b) { return !(a == b); }
 };
 
 // Reading a node in place.
@@ -45,6 +58,9 @@ class NodeView {
   const float* vector() const { return reinterpret_cast<const float*>(node_ + layout_->vector_offset); }
   const std::uint64_t* bits() const { return reinterpret_cast<const std::uint64_t*>(node_ + layout_->vector_offset); }
   const char* bytes() const { return node_; }
+
+  // Items of the development version's dot only, which have it once their index is built.
+  bool says_built() const { return node_[layout_->vector_offset - 4] == 1; }
 
  private:
   std::int32_t int_at(std::size_t offset) const {

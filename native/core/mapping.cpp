@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "core/errors.hpp"
 
 namespace dask_annoy {
@@ -66,6 +68,13 @@ std::shared_ptr<Mapping> Mapping::map(int fd, std::size_t size, const std::strin
   if (prefault) madvise(data, size, MADV_WILLNEED);
 #endif
   return std::shared_ptr<Mapping>(new Mapping(static_cast<const char*>(data), size));
+}
+
+void Mapping::read_ahead(std::size_t offset, std::size_t bytes) const {
+  if (offset >= size_) return;
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t begin = offset / page * page;
+  madvise(const_cast<char*>(data_) + begin, std::min(offset + bytes, size_) - begin, MADV_WILLNEED);
 }
 
 Mapping::~Mapping() {

@@ -33,6 +33,9 @@ class Mapping {
   // Null for a mapping of_descriptor: that file is still written to.
   const std::shared_ptr<const MappedFile>& file() const { return file_; }
 
+  // Begins to read bytes that will be asked for soon; what lies beyond the end is left out. Never fails: it is a hint.
+  void read_ahead(std::size_t offset, std::size_t bytes) const;
+
  private:
   Mapping(const char* data, std::size_t size) : data_(data), size_(size) {}
   static std::shared_ptr<Mapping> map(int fd, std::size_t size, const std::string& path, bool prefault);

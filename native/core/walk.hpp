@@ -50,7 +50,7 @@ inline float plane_margin(const Layout& layout, const NodeView& split, const Que
       return split.scalar() + kernels().dot(split.vector(), query.values, layout.width);
     case Metric::dot: {
       // The square of the extra dimension is what Annoy 1.17.3 adds; files of ours hold 0 there.
-      const float extra = split.scalar();
+      const float extra = layout.extra_in_margin ? split.scalar() : 0.0f;
       return kernels().dot(split.vector(), query.values, layout.width) + extra * extra;
     }
     case Metric::angular:
@@ -59,7 +59,9 @@ inline float plane_margin(const Layout& layout, const NodeView& split, const Que
   return 0.0f;
 }
 
-// How promising a child is: the least margin on the way to it, or for bits minus the number of wrong turns.
+// How promising a child is: the least margin on the way to it, or for bits minus the number of wrong turns. Never NaN,
+// which would have no place in the queue's order: std::min keeps its first argument when the second is NaN, so a plane
+// that gives no margin (a file may hold NaN) sends a query both ways.
 inline float child_priority(Metric metric, float parent, float margin, int side) {
   if (metric == Metric::hamming) return parent - (margin == static_cast<float>(side) ? 0.0f : 1.0f);
   return std::min(parent, side == 1 ? margin : -margin);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/errors.hpp"
 #include "python/arrays.hpp"
 #include "python/held_index.hpp"
 
@@ -43,26 +44,20 @@ class Buffer {
   Py_buffer view_;
 };
 
-// Without the GIL.
-void load_copy(Index& index, const Buffer& buffer, const std::string& name) {
+void load_copy(Index& index, const py::object& data, const std::string& name) {
+  const Buffer buffer(data);
+  Cancellation cancellation = interruptible();
+  const py::gil_scoped_release unlocked;
   const std::shared_ptr<char[]> copy(new char[buffer.size()]);
   std::copy_n(buffer.data(), buffer.size(), copy.get());
-  index.load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), name);
+  index.load_bytes(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), cancellation, name);
 }
 
 std::unique_ptr<HeldIndex> from_bytes(std::int64_t f, const std::string& metric, const py::object& data) {
   if (f < 1) throw py::value_error("f must be a positive number of dimensions, got " + std::to_string(f));
   auto index = std::make_shared<Index>(metric_from_name(metric), static_cast<std::size_t>(f));
-  const Buffer buffer(data);
-  const py::gil_scoped_release unlocked;
-  load_copy(*index, buffer, "bytes");
+  load_copy(*index, data, "bytes");
   return std::make_unique<HeldIndex>(std::move(index));
-}
-
-void load_bytes(Index& self, const py::object& data, const std::string& name) {
-  const Buffer buffer(data);
-  const py::gil_scoped_release unlocked;
-  load_copy(self, buffer, name);
 }
 
 py::object path_to_python(const std::string& path) {
@@ -134,8 +129,13 @@ py::iterator iterate(const Index& self) {
 
 std::string represent(const Index& self) {
   const py::gil_scoped_release unlocked;
-  return "AnnoyIndex(f=" + std::to_string(self.layout().width) + ", metric='" + metric_name(self.layout().metric) +
-         "', n_items=" + std::to_string(self.n_items()) + ", n_trees=" + std::to_string(self.n_trees()) + ")";
+  const std::string kind =
+      "AnnoyIndex(f=" + std::to_string(self.layout().width) + ", metric='" + metric_name(self.layout().metric) + "', ";
+  try {
+    return kind + "n_items=" + std::to_string(self.n_items()) + ", n_trees=" + std::to_string(self.n_trees()) + ")";
+  } catch (const StateError&) {
+    return kind + "closed)";  // asked first, it could be closed before the answer
+  }
 }
 
 }  // namespace
@@ -164,7 +164,7 @@ Raises
 CorruptIndexError
     If the bytes are no sound forest of this metric and width.
 )doc")
-      .def("load_bytes", &load_bytes, py::arg("data"), py::kw_only(), py::arg("name") = "bytes", R"doc(
+      .def("load_bytes", &load_copy, py::arg("data"), py::kw_only(), py::arg("name") = "bytes", R"doc(
 As :meth:`load`, from a file's bytes, which are copied and checked.
 
 Parameters
@@ -205,11 +205,12 @@ IndexError
       .def("__contains__", &contains, py::arg("i"), py::pos_only())
       .def("__iter__", &iterate)
       .def("__repr__", &represent)
-      .def("__enter__", [](const py::object& self) { return self; })
-      .def("__exit__", [](Index& self, const py::args&) {
-        const py::gil_scoped_release unlocked;
-        self.unload();
-      });
+      .def("__enter__",
+           [](const py::object& self) {
+             self.cast<const HeldIndex&>().require_open();
+             return self;
+           })
+      .def("__exit__", [](HeldIndex& self, const py::args&) { self.close(); });
 }
 
 }  // namespace dask_annoy

@@ -73,15 +73,17 @@ bool unbuild(Index& self) {
 
 bool save(Index& self, const py::str& fn, bool prefault) {
   const std::string path = path_from(fn);
+  Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;
-  self.save(path, prefault);
+  self.save(path, prefault, cancellation);
   return true;
 }
 
 bool load(Index& self, const py::str& fn, bool prefault) {
   const std::string path = path_from(fn);
+  Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;
-  self.load(path, prefault);
+  self.load(path, prefault, cancellation);
   return true;
 }
 
@@ -140,8 +142,9 @@ metric : {"angular", "euclidean", "manhattan", "hamming", "dot"}
 
 Notes
 -----
-Queries may run on several threads at once; methods that change the index wait for them. Files are those of Annoy
-1.17.3, in both directions.
+Queries may run on several threads at once. :meth:`load`, :meth:`unload` and :meth:`close` do not wait for queries of a
+loaded file, which end on what they began with; methods that change an index built here do wait. Files are those of
+Annoy 1.17.3, in both directions; dot files of Annoy's development version are read, too.
 )doc");
   index.def(py::init(&make), integer("f"), py::arg("metric") = py::none())
       .def_property_readonly(
@@ -206,18 +209,28 @@ RuntimeError
 )doc")
       .def("unbuild", &unbuild, "Remove the trees, to add items again.")
       .def("save", &save, py::arg("fn"), py::arg("prefault") = false,
-           "Write the index to a file, whole or not at all, and go on from that file.")
+           "Write the index to a file of Annoy 1.17.3, whole or not at all, and go on from that file.")
       .def("load", &load, py::arg("fn"), py::arg("prefault") = false, R"doc(
-Check a file and map it.
+Check every node of a file, on all processors, and map it.
+
+For dot the file's nodes may be those of Annoy 1.17.3 or of its development version; their bytes tell.
 
 Raises
 ------
 OSError
     If the file cannot be read.
 CorruptIndexError
-    (an OSError) if the file is no sound forest of this metric and width.
+    (an OSError and a ValueError) if the file is no sound forest of this metric and width: the message names the file,
+    the node and what is wrong with it. What was loaded before stays.
 )doc")
-      .def("unload", &unload, "Forget items, trees and file.")
+      .def("unload", &unload, "Forget items, trees and file; the empty index can be filled again.")
+      .def("close", &HeldIndex::close, R"doc(
+Let go of items, trees and file, for good.
+
+Calls under way in other threads end as if nothing had happened; later ones raise RuntimeError. Closing again does
+nothing. The end of a ``with`` statement closes, too.
+)doc")
+      .def_property_readonly("closed", &HeldIndex::is_closed, "Whether the index is closed.")
       .def("on_disk_build", &on_disk_build, py::arg("fn"),
            "Build in this file instead of in memory; call it before the first item.")
       .def("get_item_vector", &get_item_vector, integer("i"), py::pos_only(), "The vector of item ``i``, as a list.")
@@ -228,13 +241,19 @@ CorruptIndexError
       .def(
           "get_n_trees", [](const Index& self) { return self.n_trees(); }, unlocked(), "Number of trees.")
       .def(
-          "verbose", [](Index&, bool) { return true; }, py::arg("v"), py::pos_only(),
-          "Accepted for Annoy's sake; nothing is printed.")
+          "verbose",
+          [](const Index& self, bool) {
+            const py::gil_scoped_release unlocked;
+            self.require_open();
+            return true;
+          },
+          py::arg("v"), py::pos_only(), "Accepted for Annoy's sake; nothing is printed.")
       .def("set_seed", &set_seed, integer("seed"), py::pos_only(), "Seed of the next build.")
-      .def("_adopt", &HeldIndex::adopt, py::arg("other").none(true), py::pos_only(),
-           "Become the other index, whose contents both then share; or none, of no width yet. Calls under way end on "
-           "the "
-           "former one.");
+      .def("_adopt", &HeldIndex::adopt, py::arg("other").none(true), py::pos_only(), R"doc(
+Become the other index, whose contents both then share; or none, of no width yet.
+
+Calls under way end on the former one.
+)doc");
   bind_queries(index);
   bind_contents(index);
 }

@@ -18,19 +18,43 @@ class HeldIndex {
 
   // StateError as long as there is none.
   std::shared_ptr<Index> index() const {
-    if (!index_) throw StateError("this index has no width yet: give f, or add the first item");
+    if (!index_) {
+      require_open();
+      throw StateError("this index has no width yet: give f, or add the first item");
+    }
     return index_;
   }
 
-  // From now on this is the other's index, or none.
+  // From now on this is the other's index, or none. StateError when closed.
   void adopt(const HeldIndex* other) {
+    require_open();
     std::shared_ptr<Index> former = std::exchange(index_, other == nullptr ? nullptr : other->index_);
     const py::gil_scoped_release unlocked;
     former.reset();  // may unmap and free for a while
   }
 
+  // For good, whether or not there is an index.
+  void close() {
+    closed_ = true;
+    const std::shared_ptr<Index> index = index_;
+    const py::gil_scoped_release unlocked;
+    if (index) index->close();
+  }
+
+  bool is_closed() const {
+    const std::shared_ptr<Index> index = index_;
+    if (closed_ || !index) return closed_;
+    const py::gil_scoped_release unlocked;
+    return index->is_closed();
+  }
+
+  void require_open() const {
+    if (is_closed()) throw StateError(kClosed);
+  }
+
  private:
   std::shared_ptr<Index> index_;
+  bool closed_ = false;
 };
 
 }  // namespace dask_annoy

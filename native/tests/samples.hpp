@@ -38,7 +38,11 @@ Forest built(const Vectors& vectors, const BuildOptions& options = {});
 std::vector<char> bytes_of(const Forest& forest);
 
 // Parses a copy of exactly these bytes, so that a sanitizer sees a step beyond them.
-Forest parsed(const std::vector<char>& bytes, const Layout& layout);
+Forest parsed(const std::vector<char>& bytes, const Layout& layout, std::size_t n_threads = 2);
+
+// A file as Annoy's development version writes it for dot, with chance values where it leaves them. Vector i gets the
+// number i · step.
+std::vector<char> development_dot_file(const Vectors& vectors, int n_trees, std::uint64_t seed, std::int32_t step = 1);
 
 // All present items, scored one by one.
 std::vector<Neighbor> brute_force(const Forest& forest, const void* query, std::size_t n);
@@ -55,6 +59,7 @@ class TemporaryFolder {
 
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   std::vector<std::string> names() const;
+  bool has(const std::string& name) const;
 
  private:
   std::string path_;

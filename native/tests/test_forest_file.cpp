@@ -2,10 +2,15 @@
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
+#include <mutex>
 
 #include "core/errors.hpp"
+#include "core/forest_check.hpp"
 #include "core/random.hpp"
 #include "core/search.hpp"
 #include "samples.hpp"
@@ -345,15 +350,137 @@ TEST_CASE("many splits that claim to be roots are checked in reasonable time") {
   CHECK(forest.roots.empty());
 }
 
+TEST_CASE("the reason for a refusal names the lowest of several faults, whatever the number of threads") {
+  constexpr std::size_t kBlock = 512;  // bytes a thread takes: many blocks even in a small file
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    Sample sample(metric, 400);
+    const auto verdict = [&](std::size_t n_threads) -> std::string {
+      Forest forest;
+      forest.layout = sample.forest.layout;
+      forest.nodes = std::shared_ptr<const char>(std::shared_ptr<void>(), sample.bytes.data());
+      forest.n_nodes = sample.bytes.size() / forest.layout.node_size;
+      Cancellation never;
+      try {
+        check_forest(forest, "test", n_threads, never, nullptr, kBlock);
+      } catch (const CorruptFile& refusal) {
+        return refusal.reason;
+      }
+      return "sound";
+    };
+    CHECK(verdict(1) == "sound");
+    CHECK(verdict(3) == "sound");
+    std::vector<std::int32_t> lists;
+    for (std::int32_t id = sample.forest.n_items; id < sample.forest.roots.front(); ++id) {
+      if (!sample.is_split(id)) lists.push_back(id);
+    }
+    for (std::size_t i = 10; i < lists.size(); i += 7) sample.write(lists[i]).list()[0] = -5;
+    for (int round = 0; round < 20; ++round) {
+      CHECK(verdict(3) == "node " + std::to_string(lists[10]) + " lists item -5 of 400");
+    }
+    CHECK(verdict(1) == verdict(3));
+    sample.write(350).set_n_descendants(7);
+    sample.write(20).set_n_descendants(9);
+    for (int round = 0; round < 20; ++round) CHECK(verdict(3).find("node 20 of 400 items is not an item") == 0);
+  }
+}
+
+TEST_CASE("two parents far apart are found by several threads as by one") {
+  constexpr std::size_t kBlock = 512;
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    Sample sample(metric, 400);
+    const std::int32_t first = sample.inner_split();
+    std::int32_t last = -1;
+    for (std::int32_t id = sample.forest.n_items; id < sample.forest.roots.front(); ++id) {
+      if (sample.is_inner(id)) last = id;
+    }
+    REQUIRE(last > first);
+    const std::int32_t shared = sample.any([&](std::int32_t id) { return !sample.is_split(id); });
+    sample.write(first).set_child(1, shared);
+    sample.write(last).set_child(0, shared);
+    Forest forest;
+    forest.layout = sample.forest.layout;
+    forest.nodes = std::shared_ptr<const char>(std::shared_ptr<void>(), sample.bytes.data());
+    forest.n_nodes = sample.bytes.size() / forest.layout.node_size;
+    Cancellation never;
+    for (int round = 0; round < 20; ++round) {
+      CHECK_THROWS_WITH_AS(check_forest(forest, "test", 3, never, nullptr, kBlock), doctest::Contains("two parents"),
+                           CorruptFile);
+    }
+  }
+}
+
+TEST_CASE("bytes are asked for ahead, each once, and before they are looked at") {
+  const Sample sample(Metric::euclidean, 400);
+  Cancellation never;
+  for (const std::size_t n_threads : {1, 3}) {
+    std::mutex mutex;
+    std::vector<std::pair<std::size_t, std::size_t>> asked;
+    Forest forest;
+    forest.layout = sample.forest.layout;
+    forest.nodes = sample.forest.nodes;
+    forest.n_nodes = sample.forest.n_nodes;
+    check_forest(
+        forest, "test", n_threads, never,
+        [&](std::size_t offset, std::size_t n) {
+          const std::lock_guard<std::mutex> lock(mutex);
+          asked.emplace_back(offset, offset + n);
+        },
+        512);
+    std::sort(asked.begin(), asked.end());
+    CHECK(asked.front().first == 0);
+    for (std::size_t i = 1; i < asked.size(); ++i) CHECK(asked[i].first == asked[i - 1].second);
+    CHECK(asked.back().second >= sample.bytes.size());
+  }
+}
+
+TEST_CASE("planes and vectors that are not finite are searched in order and to the end") {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const Metric metric : kMetrics) {
+    if (is_binary(metric)) continue;  // all bits are numbers
+    CAPTURE(std::string(metric_name(metric)));
+    for (const float value : {kNan, -kNan, kInfinity, -kInfinity}) {
+      for (const bool in_planes : {true, false}) {
+        for (const bool everywhere : {true, false}) {
+          Sample sample(metric);
+          for (std::int32_t id = 0; id < static_cast<std::int32_t>(sample.forest.n_nodes); ++id) {
+            const bool is_item = id < sample.forest.n_items;
+            if (is_item == in_planes || (!everywhere && id % 2 == 0)) continue;
+            if (!is_item && !sample.is_split(id)) continue;
+            sample.write(id).vector()[id % 4] = value;
+            if (metric != Metric::angular) sample.write(id).set_scalar(value);
+            if (metric == Metric::angular && is_item && id % 3 == 0) sample.write(id).set_scalar(value);
+          }
+          const Forest forest = parsed(sample.bytes, sample.forest.layout);
+          for (std::size_t q = 0; q < 3; ++q) {
+            const std::vector<Neighbor> all = search(forest, sample.vectors.row(q), 60, kNoBound);
+            CHECK(all.size() == 60);
+            CHECK(ids_of(all) == ids_of(brute_force(forest, sample.vectors.row(q), 60)));
+            for (std::size_t i = 0; i < all.size(); ++i) {
+              CHECK(!std::isnan(all[i].distance));
+              if (i > 0) CHECK(all[i - 1] < all[i]);
+            }
+          }
+          const std::vector<Neighbor> own = search(forest, forest.at(7) + forest.layout.vector_offset, 60, kNoBound);
+          CHECK(own.size() == 60);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a file that is missing, empty, a folder or a pipe is refused") {
   const TemporaryFolder folder;
   const Layout layout = Layout::of(Metric::angular, 4);
-  CHECK_THROWS_AS(open_forest(folder.file("missing"), layout, false), FileError);
-  CHECK_THROWS_AS(open_forest(folder.file(""), layout, false), FileError);
+  Cancellation never;
+  CHECK_THROWS_AS(open_forest(folder.file("missing"), layout, false, 2, never), FileError);
+  CHECK_THROWS_AS(open_forest(folder.file(""), layout, false, 2, never), FileError);
   write_file(folder.file("empty"), {});
-  CHECK_THROWS_AS(open_forest(folder.file("empty"), layout, false), CorruptFile);
+  CHECK_THROWS_AS(open_forest(folder.file("empty"), layout, false, 2, never), CorruptFile);
   REQUIRE(mkfifo(folder.file("pipe").c_str(), 0600) == 0);
-  CHECK_THROWS_AS(open_forest(folder.file("pipe"), layout, false), FileError);
+  CHECK_THROWS_AS(open_forest(folder.file("pipe"), layout, false, 2, never), FileError);
 }
 
 TEST_SUITE_END();

@@ -310,6 +310,135 @@ TEST_CASE("queries run while another thread loads, unloads, adds and builds") {
   CHECK(wrong == 0);
 }
 
+TEST_CASE("a closed index refuses every use, and closing again does nothing") {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("forest");
+  for (const char* state : {"empty", "filled", "built", "on disk", "loaded"}) {
+    CAPTURE(std::string(state));
+    const std::string kind = state;
+    Index index(Metric::euclidean, kWidth);
+    if (kind == "on disk") index.on_disk_build(folder.file("disk"));
+    if (kind != "empty") fill(index, 30);
+    if (kind != "empty" && kind != "filled") build(index);
+    if (kind == "loaded") index.save(path, false);
+    CHECK(!index.is_closed());
+    index.require_open();
+    index.close();
+    index.close();
+    CHECK(index.is_closed());
+    CHECK(index.layout().width == kWidth);
+
+    Cancellation never;
+    const Vectors rows = random_vectors(index.layout(), 2, 1);
+    const char* const query = rows.row(0);
+    std::vector<std::int64_t> ids(2, 0);
+    std::vector<float> distances(2);
+    std::vector<char> room(1000);
+    const std::vector<std::function<void()>> uses = {
+        [&] { index.require_open(); },
+        [&] { index.n_items(); },
+        [&] { index.n_trees(); },
+        [&] { index.is_built(); },
+        [&] { index.set_seed(1); },
+        [&] { index.on_disk_build(folder.file("new")); },
+        [&] { index.add(query, rows.stride(), 1, ids.data()); },
+        [&] { index.add_after_last(query, rows.stride(), 1); },
+        [&] { index.build(1, 1, never); },
+        [&] { index.unbuild(); },
+        [&] { index.save(folder.file("new"), false); },
+        [&] { index.load(path, false); },
+        [&] { index.unload(); },
+        [&] { index.copy_file([&](std::size_t) { return room.data(); }); },
+        [&] { index.load_bytes(nullptr, 0, never); },
+        [&] { index.nearest(query, 1, -1); },
+        [&] { index.nearest_to_item(0, 1, -1); },
+        [&] { index.nearest_batch(query, rows.stride(), 1, 1, -1, 1, never, ids.data(), distances.data()); },
+        [&] { index.nearest_to_items(ids.data(), 1, 1, -1, 1, never, ids.data(), distances.data()); },
+        [&] { index.within(query, 1.0, 1, -1, never); },
+        [&] { index.within_of_item(0, 1.0, 1, -1, never); },
+        [&] { index.budgets_to_find(query, rows.stride(), 1, ids.data(), 1, 1, never, ids.data()); },
+        [&] { index.item_node(0); },
+        [&] { index.item_vectors(ids.data(), 1, room.data()); },
+        [&] { index.has_item(0); },
+        [&] { index.present_items(); },
+        [&] { index.distance(0, 1); },
+    };
+    for (std::size_t use = 0; use < uses.size(); ++use) {
+      CAPTURE(use);
+      CHECK_THROWS_WITH_AS(uses[use](), doctest::Contains("the index is closed"), StateError);
+    }
+    CHECK(!folder.has("new"));
+  }
+}
+
+TEST_CASE("queries run while other threads load and one closes, and none sees half a state") {
+  const TemporaryFolder folder;
+  std::vector<std::string> paths;
+  for (const std::size_t n_items : {100, 300}) {
+    Index index(Metric::angular, kWidth);
+    fill(index, n_items);
+    build(index);
+    paths.push_back(folder.file(std::to_string(n_items)));
+    index.save(paths.back(), false);
+  }
+  for (int round = 0; round < 10; ++round) {
+    Index shared(Metric::angular, kWidth);
+    shared.load(paths[0], false);
+    const Vectors queries = random_vectors(shared.layout(), 8, 3);
+    std::atomic<int> wrong{0};
+    std::atomic<int> answered{0};
+    const auto until_closed = [&](const std::function<void()>& use) {
+      try {
+        while (true) use();
+      } catch (const StateError& error) {
+        if (std::string(error.what()).find("the index is closed") == std::string::npos) ++wrong;
+      }
+    };
+    std::vector<std::thread> threads;
+    threads.emplace_back(until_closed, [&] {
+      const std::size_t found = shared.nearest(queries.row(0), 1000, -2).size();
+      if (found != 100 && found != 300) ++wrong;
+      ++answered;
+    });
+    threads.emplace_back(until_closed, [&] {
+      Cancellation never;
+      std::vector<std::int64_t> ids(8 * 5);
+      std::vector<float> distances(8 * 5);
+      shared.nearest_batch(queries.bytes.data(), queries.stride(), 8, 5, -1, 2, never, ids.data(), distances.data());
+      if (std::count(ids.begin(), ids.end(), -1) > 0) ++wrong;
+      ++answered;
+    });
+    threads.emplace_back(until_closed, [&] {
+      const auto items = shared.present_items();
+      if (items.size() != 100 && items.size() != 300) ++wrong;
+      ++answered;
+    });
+    for (const std::string& path : paths) {
+      threads.emplace_back(until_closed, [&, path] { shared.load(path, false); });
+    }
+    while (answered < 30) std::this_thread::yield();
+    shared.close();
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("a load or a save that is stopped leaves everything as it was") {
+  const TemporaryFolder folder;
+  Index index(Metric::angular, kWidth);
+  fill(index, 40);
+  build(index);
+  index.save(folder.file("forest"), false);
+  const std::vector<char> before = read_file(folder.file("forest"));
+  Cancellation stopped;
+  stopped.stop();
+  CHECK_THROWS_AS(index.load(folder.file("forest"), false, stopped), Interrupted);
+  CHECK_THROWS_AS(index.save(folder.file("forest"), false, stopped), Interrupted);
+  CHECK(index.nearest_to_item(0, 5, -1).size() == 5);
+  CHECK(read_file(folder.file("forest")) == before);
+  CHECK(folder.names().size() == 1);
+}
+
 TEST_CASE("two threads may save at once and both files are whole") {
   const TemporaryFolder folder;
   std::vector<std::thread> threads;

@@ -82,18 +82,6 @@ def test_the_representation_says_what_it_is() -> None:
     assert repr(index) == "AnnoyIndex(f=70, metric='dot', n_items=599, n_trees=4)"
 
 
-def test_a_with_statement_unloads_at_its_end_also_after_an_error() -> None:
-    index, _ = with_holes("euclidean")
-    with index as same:
-        assert same is index
-        index.build(2)
-    assert len(index) == 0
-    index, _ = with_holes("euclidean")
-    with pytest.raises(ZeroDivisionError), index:
-        raise ZeroDivisionError
-    assert len(index) == 0
-
-
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("built", [False, True])
 def test_vectors_come_out_as_they_went_in(metric: str, built: bool) -> None:

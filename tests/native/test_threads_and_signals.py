@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dask_annoy import AnnoyIndex
-from dask_annoy._native import ExactSearch, set_stop_check, thread_count
+from dask_annoy._native import ExactSearch, node_size, set_stop_check, thread_count
 
 ENDLESS = 10**8  # trees: more than any test waits for
 
@@ -91,6 +92,8 @@ try:
     elif sys.argv[1] == "batch":
         while True:
             index.get_nns_by_vectors(vectors, 10, 10**6, n_jobs=int(sys.argv[2]))
+    elif sys.argv[1] == "load":
+        index.load(sys.argv[3])
     elif sys.argv[1] == "budgets":
         while True:
             index.budgets_to_find(vectors, np.full((len(vectors), 1), 5), n_jobs=int(sys.argv[2]))
@@ -100,7 +103,7 @@ try:
 except KeyboardInterrupt:
     print("stopped", flush=True)
     set_stop_check(None)
-    if sys.argv[1] == "build":
+    if sys.argv[1] in ("build", "load"):
         assert index.get_n_trees() == 0
         index.build(2)
     assert index.get_nns_by_vector(vectors[7], 1, 10**6) == [7] or sys.argv[1] == "exact"
@@ -109,10 +112,18 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("n_jobs", ["1", "2"])
-@pytest.mark.parametrize("call", ["build", "batch", "budgets", "exact"])
-def test_ctrl_c_stops_a_long_call_and_leaves_the_index_usable(call: str, n_jobs: str) -> None:
+@pytest.mark.parametrize("call", ["build", "batch", "budgets", "exact", "load"])
+def test_ctrl_c_stops_a_long_call_and_leaves_the_index_usable(call: str, n_jobs: str, tmp_path: Path) -> None:
+    # A file of zeros that takes no room on the disk: 2^31 - 2 nodes to look at.
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(node_size("euclidean", 4) * (2**31 - 2))
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, call, n_jobs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, call, n_jobs, str(huge)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": n_jobs},
     ) as child:
         try:
             assert child.stdout is not None
@@ -209,6 +220,40 @@ def test_queries_go_on_while_the_index_is_loaded_anew(tmp_path_factory: pytest.T
         answers = [pool.submit(index.get_nns_by_item, 3, 10) for _ in range(500)]
         assert all(answer.result(60) == expected for answer in answers)
         reloading.result(60)
+
+
+def test_queries_and_loads_on_many_threads_end_well_when_the_index_is_closed(tmp_path: Path) -> None:
+    path = str(tmp_path / "forest.ann")
+    index = filled()
+    index.build(5)
+    index.save(path)
+    expected = index.get_nns_by_item(3, 10)
+    queries = np.random.default_rng(1).normal(size=(64, 3))
+    batch = index.get_nns_by_vectors(queries, 5)
+    answered = threading.Semaphore(0)
+
+    def until_closed(use: Callable[[], object], wanted: object) -> str:
+        try:
+            while True:
+                found = use()
+                assert np.array_equal(np.asarray(found), np.asarray(wanted))
+                answered.release()
+        except RuntimeError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(5) as pool:
+        running = [
+            pool.submit(until_closed, lambda: index.get_nns_by_item(3, 10), expected),
+            pool.submit(until_closed, lambda: index.get_nns_by_vectors(queries, 5), batch),
+            pool.submit(until_closed, lambda: len(index), 2000),
+            pool.submit(until_closed, lambda: index.load(path), True),
+            pool.submit(until_closed, lambda: index.load(path, prefault=True), True),
+        ]
+        for _ in range(200):
+            assert answered.acquire(timeout=60)
+        index.close()
+        for each in running:
+            assert "the index is closed" in each.result(60)
 
 
 def test_one_exact_search_may_be_fed_by_many_threads() -> None:
