@@ -188,6 +188,8 @@ class AnnoyIndex(_native.AnnoyIndex):
 
     def __sizeof__(self) -> int:
         """Count what lies in memory; mapped pages are the kernel's."""
+        if self.closed:
+            return object.__sizeof__(self)
         status = self._status()
         on_disk = status["file"] is not None or status["building_file"] is not None
         return object.__sizeof__(self) + (0 if on_disk else int(status["n_bytes"]))

@@ -11,6 +11,8 @@ __all__ = ["html_table", "state_of"]
 
 def state_of(index: _native.AnnoyIndex) -> str:
     """Say in words whether an index is built, and where it lies."""
+    if index.closed:
+        return "closed"
     status = index._status()
     if status["file"] is not None:
         return f"mapped from {status['file'][0]}"
@@ -22,15 +24,14 @@ def state_of(index: _native.AnnoyIndex) -> str:
 
 def html_table(title: str, index: _native.AnnoyIndex) -> str:
     """Return a table of what an index is."""
-    status = index._status()
-    rows = {
-        "metric": index.metric,
-        "dimensions": f"{index.f:,}",
-        "items": f"{status['n_items']:,}",
-        "trees": f"{status['n_trees']:,}",
-        "state": state_of(index),
-        "bytes": f"{status['n_bytes']:,}",
-    }
+    rows = {"metric": index.metric, "dimensions": f"{index.f:,}", "state": state_of(index)}
+    if not index.closed:
+        status = index._status()
+        rows |= {
+            "items": f"{status['n_items']:,}",
+            "trees": f"{status['n_trees']:,}",
+            "bytes": f"{status['n_bytes']:,}",
+        }
     body = "".join(
         f'<tr><th style="text-align: left">{name}</th><td style="text-align: left">{escape(value)}</td></tr>'
         for name, value in rows.items()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["Index"]
+
+Answer = TypeVar("Answer")
 
 _DEFAULT_SEED = 1234567890987654321  # the native index's, and Annoy's
 
@@ -134,10 +135,18 @@ class Index(AnnoyIndex):
         return self._new_index(width, on_disk=True)
 
     def _status(self) -> dict[str, Any]:
-        with suppress(RuntimeError):  # raised as long as there is no width; asked so, as another thread may change that
-            return super()._status()
-        nothing = {"n_items": 0, "n_trees": 0, "is_built": False, "is_loaded": False, "n_bytes": 0}
-        return nothing | {"seed": self._seed(), "building_file": None, "file": None}
+        nothing: dict[str, Any] = {"n_items": 0, "n_trees": 0, "is_built": False, "is_loaded": False, "n_bytes": 0}
+        nothing |= {"seed": self._seed(), "building_file": None, "file": None}
+        return self._known_or(super()._status, nothing)
+
+    def _known_or(self, ask: Callable[[], Answer], nothing: Answer) -> Answer:
+        """Ask; `nothing` as long as there is no width. Tried and not looked up, as another thread may change that."""
+        try:
+            return ask()
+        except RuntimeError:
+            if self.closed:
+                raise
+            return nothing
 
     def _seed(self) -> int:
         return _DEFAULT_SEED if self._parameters.seed is None else self._parameters.seed
@@ -179,11 +188,13 @@ class Index(AnnoyIndex):
 
     add_items = adding.add_items
 
-    def build(self, n_trees: int = -1, n_jobs: int = -1) -> Self:  # type: ignore[override]  # as true as True
+    def build(  # type: ignore[override]  # as true as True
+        self, n_trees: int = -1, n_jobs: int = -1, *, memory_limit: int | None = None
+    ) -> Self:
         """Grow the forest; -1 trees means as many as take as many nodes as the items. See `AnnoyIndex.build`."""
         with self._lock.exclusive():
             self._require_width("build")
-            super().build(n_trees, n_jobs)
+            super().build(n_trees, n_jobs, memory_limit=memory_limit)
         return self
 
     def unbuild(self) -> Self:  # type: ignore[override]  # as true as True
@@ -265,6 +276,7 @@ class Index(AnnoyIndex):
 
     def _require_width(self, what: str) -> None:
         if not self._width:
+            self._status()  # says so if it is closed
             raise RuntimeError(f"You can't {what} an index of no width yet: give f, or add the first item")
 
     # ---- parameters, as scikit-learn wants them
@@ -362,15 +374,11 @@ class Index(AnnoyIndex):
 
     def get_n_items(self) -> int:
         """Highest item number + 1."""
-        with suppress(RuntimeError):
-            return super().get_n_items()
-        return 0
+        return self._known_or(super().get_n_items, 0)
 
     def get_n_trees(self) -> int:
         """Number of trees."""
-        with suppress(RuntimeError):
-            return super().get_n_trees()
-        return 0
+        return self._known_or(super().get_n_trees, 0)
 
     def __len__(self) -> int:
         return self.get_n_items()
@@ -379,17 +387,18 @@ class Index(AnnoyIndex):
         return True  # as Annoy's True that its methods return, however many items there are
 
     def __contains__(self, i: object, /) -> bool:
-        with suppress(RuntimeError):
-            return super().__contains__(i)
-        return False
+        return self._known_or(lambda: super(Index, self).__contains__(i), False)
 
     def __iter__(self) -> Iterator[int]:
-        with suppress(RuntimeError):
-            return super().__iter__()
-        return iter(())
+        return self._known_or(super().__iter__, iter(()))
+
+    def close(self) -> None:
+        """Let go of items, trees and file, for good; the end of a ``with`` statement does so, too."""
+        with self._lock.exclusive():
+            super().close()
 
     def __exit__(self, *args: object) -> None:
-        self.unload()
+        self.close()
 
     def __getitem__(self, key: int | slice) -> NDArray[np.float32]:
         """``index[i]`` is an item's vector, ``index[i:j]`` those of the items with these numbers; zeros for holes."""

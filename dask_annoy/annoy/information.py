@@ -68,6 +68,8 @@ def repr_info(
     self: Index, *, include_n_items: bool = True, include_n_trees: bool = True, include_memory: bool | None = False
 ) -> str:
     """Return what `info` tells as one line of text; what is None is left out."""
+    if self.closed:
+        return f"{type(self).__name__}(f={self.f}, metric={self.metric!r}, closed)"
     about = self.info(include_n_items=include_n_items, include_n_trees=include_n_trees, include_memory=include_memory)
     shown = ", ".join(f"{name}={value!r}" for name, value in about.items() if value is not None)
     return f"{type(self).__name__}({shown})"

@@ -265,14 +265,6 @@ assert Index(8).load(path).transform(np.eye(8), n_neighbors=1).ravel().tolist() 
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_end_of_with_leaves_an_empty_index(vectors: Vectors) -> None:
-    with Index().fit(vectors, np.arange(500)) as index:
-        assert index.is_built
-    assert (index.f, len(index), index.y) == (0, 0, None)
-    with Index():
-        pass
-
-
 def test_items_are_got_by_number_and_by_slice(vectors: Vectors) -> None:
     index = Index()
     index.add_items(vectors[:3], [0, 1, 4])
@@ -310,3 +302,32 @@ def test_what_it_says_of_itself_is_true(vectors: Vectors) -> None:
     assert "memory_usage_byte" in index.repr_info(include_memory=True)
     assert "manhattan" in index._repr_html_()
     assert "angular" in Index()._repr_html_()
+
+
+@pytest.mark.parametrize("f", [None, 4], ids=["no width yet", "with items"])
+def test_a_closed_index_raises_and_does_not_come_back(f: int | None) -> None:
+    index = Index(f, "euclidean")
+    if f is not None:
+        index.fit(np.eye(4), n_trees=2)
+    with index:
+        pass
+    assert index.closed
+    for use in (
+        index.get_n_items,
+        lambda: len(index),
+        lambda: list(index),
+        lambda: 0 in index,
+        lambda: index.is_built,
+        lambda: index.kneighbors(np.eye(4)),
+        lambda: index.fit(np.eye(4)),
+        lambda: index.add_item(0, [1, 2, 3, 4]),
+        lambda: index.set_params(f=7),
+        lambda: index.load("never-read"),
+        index.unload,
+        index.__enter__,
+    ):
+        with pytest.raises(RuntimeError, match="closed"):
+            use()
+    index.close()
+    assert "closed" in index._repr_html_()
+    assert "closed" in repr(index)

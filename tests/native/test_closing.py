@@ -19,6 +19,7 @@ USES: dict[str, Callable[[AnnoyIndex], object]] = {
     "unbuild": lambda index: index.unbuild(),
     "save": lambda index: index.save("never-written"),
     "load": lambda index: index.load("never-read"),
+    "load_bytes": lambda index: index.load_bytes(b"never read"),
     "unload": lambda index: index.unload(),
     "on_disk_build": lambda index: index.on_disk_build("never-written"),
     "get_nns_by_item": lambda index: index.get_nns_by_item(0, 1),
