@@ -1,0 +1,1 @@
+"""Measurements beside other libraries, one command a claim: see README.md."""
