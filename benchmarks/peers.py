@@ -4,8 +4,8 @@
 
 A round builds every index on --threads threads, saves it, loads it in a new process, and sweeps its search settings:
 all queries as one batch on --threads threads, and --singles of them one by one on one thread. Recall is of the 10
-nearest, ties counted. Rounds go through the engines in turn, every other one backwards. Speeds at a recall are read off each
-round's own frontier, ratios are taken within a round, and the median over the rounds is shown.
+nearest, ties counted. Rounds go through the engines in turn, every other one backwards. Speeds at a recall are read off
+each round's own frontier, ratios are taken within a round, and the median over the rounds is shown.
 """
 
 from __future__ import annotations
