@@ -19,9 +19,8 @@ from typing import Any
 
 from benchmarks.curves import median, ratio
 from benchmarks.datasets import Prepared
-from benchmarks.engines import usable
 from benchmarks.engines.engine import Settings
-from benchmarks.options import described, notes, parsed, parser, prepared, run, sources, written
+from benchmarks.options import described, notes, parsed, parser, prepared, run, with_engines, written
 from benchmarks.peers import Document, Figure, identity, is_ours, remove, shown
 from benchmarks.processes import StageFailed, run_stage
 from benchmarks.tables import Table, number, terminal, times
@@ -37,8 +36,7 @@ def main() -> None:
     options = parsed(made)
     state = described()
     figures: list[Figure] = []
-    chosen = [(source, usable(source.metric, options.engines)) for source in sources(options)]
-    for source, engines in chosen:
+    for source, engines in with_engines(options):
         data = prepared(options, source)
         jobs = [(engine.name, settings) for engine in engines for settings in engine.builds(data.n_items)]
         figures += measure(options, data, jobs)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.datasets import METRICS, Prepared, Source, find_sets, prepare
+from benchmarks.engines import Engine, usable
 from benchmarks.failure import BenchmarkError
 
 QUICK = {"limit": 5_000, "queries": 500, "rounds": 1}
@@ -58,6 +59,17 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
 def sources(options: argparse.Namespace) -> list[Source]:
     """The data sets asked for."""
     return find_sets(options.data, options.sets, options.metric)
+
+
+def with_engines(options: argparse.Namespace) -> list[tuple[Source, list[type[Engine]]]]:
+    """The data sets asked for, each with the engines asked for that know its metric; sets without any are left out."""
+    found = [(source, usable(source.metric, options.engines)) for source in sources(options)]
+    for source, engines in found:
+        if not engines:
+            notes.print(f"{source.name} is left out: no engine asked for knows {source.metric}", highlight=False)
+    if not any(engines for _, engines in found):
+        raise BenchmarkError("no engine asked for knows the metric of any data set; see --engines and --sets")
+    return [(source, engines) for source, engines in found if engines]
 
 
 def prepared(options: argparse.Namespace, source: Source, n_items: int | None = None) -> Prepared:

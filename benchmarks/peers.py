@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.curves import TARGETS, Point, median, ratio, speed_at
 from benchmarks.datasets import Prepared
-from benchmarks.engines import Engine, usable
-from benchmarks.options import described, notes, parsed, parser, prepared, run, sources, written
+from benchmarks.engines import Engine
+from benchmarks.options import described, notes, parsed, parser, prepared, run, with_engines, written
 from benchmarks.plots import draw_curves
 from benchmarks.processes import StageFailed, run_stage
 from benchmarks.tables import Table, megabytes, number, terminal, times
@@ -36,8 +36,7 @@ def main() -> None:
     options = parsed(made)
     state = described()
     figures: list[Figure] = []
-    chosen = [(source, usable(source.metric, options.engines)) for source in sources(options)]
-    for source, engines in chosen:
+    for source, engines in with_engines(options):
         data = prepared(options, source)
         figures += measure(options, data, engines)
         path = written(options, CLAIM, figures, state)  # after each set: what is measured is not lost

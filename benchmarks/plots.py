@@ -64,6 +64,9 @@ def draw_growth(
             label = f"{engine}: n^{growth.exponent:.2f}"
             axis.plot(sizes, [growth.at(size) for size in sizes], "-", color=colour, label=label)
         axis.set(title=words, xlabel="items", xscale="log", yscale="log")
+        every = [cost for _, costs, _ in engines.values() for cost in costs]
+        if every:
+            axis.set_ylim(min(every) / 1.5, max(every) * 1.5)  # costs an item may all be the same
     return _written(figure, axes, path)
 
 
