@@ -118,7 +118,12 @@ def _sets_at(place: Path, metric: str | None) -> list[Source]:
 
 
 def prepare(
-    source: Source, *, n_items: int | None = None, n_queries: int | None = None, cache: Path | None = None
+    source: Source,
+    *,
+    n_items: int | None = None,
+    at_most: int | None = None,
+    n_queries: int | None = None,
+    cache: Path | None = None,
 ) -> Prepared:
     """Bring a data set and its exact answers into the cache, or find them there.
 
@@ -127,19 +132,21 @@ def prepare(
     n_items : int, optional
         Cut to the first rows; beyond what there is, the rows come again with small Gaussian noise (a tenth of each
         component's spread; for hamming two bits in a hundred are flipped).
+    at_most : int, optional
+        Cut to the first rows, if there are more.
     n_queries : int, optional
         Cut to the first.
     cache : Path, optional
         The user's cache folder by default.
     """
     root = cache or platformdirs.user_cache_path("dask-annoy") / "benchmarks"
-    folder = root / f"{source.name}-{_key(source, n_items, n_queries)}"
+    folder = root / f"{source.name}-{_key(source, n_items, at_most, n_queries)}"
     description = folder / "set.json"
     if description.exists():
         return Prepared(folder=folder, **json.loads(description.read_text()))
     items, queries = _rows(source)
     queries = queries[:n_queries]
-    items = _resized(items, len(items) if n_items is None else n_items, source.metric)
+    items = _resized(items[:at_most], n_items, source.metric)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "items.npy", items)
     np.save(folder / "queries.npy", queries)
@@ -153,7 +160,9 @@ def prepare(
 
 def _rows(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     if source.queries is None:
-        _, items, queries = read_hdf5(source.items)
+        own, items, queries = read_hdf5(source.items)
+        if (own == "hamming") != (source.metric == "hamming"):
+            raise BenchmarkError(f"{source.name} holds vectors for {own}, which cannot be compared by {source.metric}")
     else:
         items, queries = read_vectors(source.items), read_vectors(source.queries)
     if items.shape[1] != queries.shape[1]:
@@ -167,8 +176,8 @@ def _rows(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return np.ascontiguousarray(items, np.float32), np.ascontiguousarray(queries, np.float32)
 
 
-def _resized(items: npt.NDArray[Any], n: int, metric: str) -> npt.NDArray[Any]:
-    if n <= len(items):
+def _resized(items: npt.NDArray[Any], n: int | None, metric: str) -> npt.NDArray[Any]:
+    if n is None or n <= len(items):
         return items[:n]
     rng = np.random.default_rng(0)
     repeated = items[np.arange(n) % len(items)]
@@ -180,8 +189,8 @@ def _resized(items: npt.NDArray[Any], n: int, metric: str) -> npt.NDArray[Any]:
     return repeated
 
 
-def _key(source: Source, n_items: int | None, n_queries: int | None) -> str:
+def _key(source: Source, *numbers: int | None) -> str:
     files = [source.items] if source.queries is None else [source.items, source.queries]
     states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    text = json.dumps([FORMAT, K, NOISE, FLIPPED, source.metric, n_items, n_queries, states])
+    text = json.dumps([FORMAT, K, NOISE, FLIPPED, source.metric, numbers, states])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

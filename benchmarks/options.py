@@ -34,8 +34,8 @@ def parser(claim: str, description: str | None, sets: list[str] | None = None) -
     made.add_argument("--engines", nargs="+", metavar="NAME", help="only these")
     made.add_argument("--threads", type=int, default=2, help="of builds and batches (2)")
     made.add_argument("--rounds", type=int, help="repetitions, engines in turn; medians are shown (3)")
-    made.add_argument("--limit", type=int, metavar="N", help="cut the items to N")
-    made.add_argument("--queries", type=int, metavar="N", help="cut the queries to N")
+    made.add_argument("--limit", type=int, metavar="N", help="no more items than N")
+    made.add_argument("--queries", type=int, metavar="N", help="no more queries than N")
     made.add_argument("--patience", type=float, default=120, help="a sweep ends after a batch of so many seconds (120)")
     made.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="seconds to judge by (wall)")
     made.add_argument("--quick", action="store_true", help=f"try the command out: {QUICK}")
@@ -75,8 +75,8 @@ def with_engines(options: argparse.Namespace) -> list[tuple[Source, list[type[En
 def prepared(options: argparse.Namespace, source: Source, n_items: int | None = None) -> Prepared:
     """A data set with its exact answers."""
     notes.print(f"{source.name}: exact answers …", highlight=False)
-    n = options.limit if n_items is None else n_items
-    return prepare(source, n_items=n, n_queries=options.queries, cache=options.cache)
+    at_most = options.limit if n_items is None else None
+    return prepare(source, n_items=n_items, at_most=at_most, n_queries=options.queries, cache=options.cache)
 
 
 def written(options: argparse.Namespace, claim: str, figures: list[dict[str, Any]], state: dict[str, Any]) -> Path:

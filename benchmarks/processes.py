@@ -35,11 +35,14 @@ def run_stage(stage: str, data: Prepared, *, threads: int, **arguments: Any) -> 
         "arguments": {"threads": threads, **{name: _plain(value) for name, value in arguments.items()}},
     }
     environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
+    # The child must find the very packages that this process found: its own folder does not come first (-P).
+    places = [str(Path(entry or os.curdir).resolve()) for entry in [*sys.path, CHECKOUT]]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))
     with tempfile.TemporaryDirectory() as folder:
         question, answer = (Path(folder) / name for name in ("request.json", "answer.json"))
         question.write_text(json.dumps(request))
-        command = [sys.executable, "-m", "benchmarks.worker", str(question), str(answer)]
-        done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-P", "-m", "benchmarks.worker", str(question), str(answer)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
             raise StageFailed(f"{said[-1] if said else 'no message'} (exit status {done.returncode})")

@@ -53,6 +53,23 @@ def test_prepared_sets_are_cut_and_have_their_truth(folder_of_sets: Path, tmp_pa
     assert len(data.truth().offsets) == 21
 
 
+def test_a_limit_beyond_the_size_of_a_set_adds_nothing(folder_of_sets: Path, tmp_path: Path) -> None:
+    (source,) = find_sets([folder_of_sets], ["text256"])
+    assert prepare(source, at_most=100_000, n_queries=5, cache=tmp_path).n_items == 1500
+    assert prepare(source, at_most=100, n_queries=5, cache=tmp_path).n_items == 100
+
+
+def test_bits_of_an_hdf5_file_are_not_compared_by_another_metric(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file["train"] = file["test"] = np.ones((20, 8), bool)
+        file.attrs["distance"] = "hamming"
+    (source,) = find_sets([tmp_path], metric="dot")
+    with pytest.raises(BenchmarkError, match="x holds vectors for hamming, which cannot be compared by dot"):
+        prepare(source, cache=tmp_path)
+    assert prepare(find_sets([tmp_path])[0], cache=tmp_path).metric == "hamming"
+
+
 def test_a_prepared_set_is_found_again_until_its_source_changes(
     folder_of_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
