@@ -63,10 +63,10 @@ def draw_growth(
             axis.plot(sizes, costs, "o", markersize=4, color=colour)
             label = f"{engine}: n^{growth.exponent:.2f}"
             axis.plot(sizes, [growth.at(size) for size in sizes], "-", color=colour, label=label)
-        axis.set(title=words, xlabel="items", xscale="log", yscale="log")
         every = [cost for _, costs, _ in engines.values() for cost in costs]
         if every:
             axis.set_ylim(min(every) / 1.5, max(every) * 1.5)  # costs an item may all be the same
+        axis.set(title=words, xlabel="items", xscale="log", yscale="log")
     return _written(figure, axes, path)
 
 

@@ -169,10 +169,17 @@ class Voyager(_Graph):
         self._searching, self._threads = settings["searching"], threads
 
     def search(self, queries: Any, k: int) -> Answers:
-        """One call."""
-        ids, _ = self._index.query(queries, k, num_threads=self._threads, query_ef=self._searching)
-        return np.asarray(ids).astype(np.int64)
+        """One call; if a query finds too few, voyager raises for all, and they are asked singly."""
+        try:
+            ids, _ = self._index.query(queries, k, num_threads=self._threads, query_ef=self._searching)
+            return np.asarray(ids).astype(np.int64)
+        except self._voyager.RecallError:
+            found = [self.search_one(query, k) for query in queries]
+        return np.stack([np.full(k, -1, np.int64) if ids is None else ids.astype(np.int64) for ids in found])
 
-    def search_one(self, query: Any, k: int) -> object:
-        """One call."""
-        return self._index.query(query, k, num_threads=1, query_ef=self._searching)
+    def search_one(self, query: Any, k: int) -> Any:
+        """One call; nothing, if the query finds too few."""
+        try:
+            return self._index.query(query, k, num_threads=1, query_ef=self._searching)[0]
+        except self._voyager.RecallError:
+            return None

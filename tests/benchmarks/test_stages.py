@@ -13,6 +13,7 @@ from benchmarks.datasets import Prepared, find_sets, prepare
 from benchmarks.engines import ENGINES, usable
 from benchmarks.engines.annoy_forest import Annoy
 from benchmarks.engines.engine import geometric
+from benchmarks.engines.graphs import Voyager
 from benchmarks.failure import BenchmarkError
 from benchmarks.stages import batches_stage, bisect, build_stage, point_stage, sweep_stage, tune_stage
 from benchmarks.worker import run
@@ -48,7 +49,7 @@ def test_every_engine_answers_from_what_it_saved(data: Prepared, engine: str, tm
     for place, settings in enumerate(kind.builds(data.n_items)):
         folder = tmp_path / str(place)
         folder.mkdir()
-        built = build_stage(data, engine, settings, folder, 2)
+        built = build_stage(data, engine, settings, folder, 1)  # graphs of one thread are the same every time
         assert built["bytes"] > 0
         swept = sweep_stage(data, engine, settings, folder, 2, top=0.99, patience=60, singles=20)
         best = max(point["recall"] for point in swept["points"])
@@ -102,6 +103,17 @@ def test_settings_between_too_few_and_enough_are_halved_by_ratio() -> None:
 
 def test_neighbouring_settings_leave_nothing_to_try() -> None:
     bisect({"probes": 3, "rerank": 5}, {"probes": 4, "rerank": 5}, lambda _: pytest.fail("nothing lies between"))
+
+
+def test_voyagers_refusal_of_one_query_costs_no_other() -> None:
+    pytest.importorskip("voyager")
+    rows = np.eye(8, dtype=np.float32)
+    index = Voyager("euclidean", 8, {"links": 8, "building": 64})
+    index.build(rows[:5], 1)  # fewer than are asked for
+    index.tune({"searching": 10}, 1)
+    assert index.search(rows, 10).tolist() == [[-1] * 10] * 8
+    assert index.search_one(rows[0], 10) is None
+    assert index.search(rows[:5], 1).ravel().tolist() == [0, 1, 2, 3, 4]
 
 
 def test_annoys_bits_are_what_was_packed() -> None:
