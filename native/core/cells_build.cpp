@@ -21,6 +21,7 @@ constexpr std::uint64_t kSeed = 0xce115;
 // Vectors of means: floats for all metrics, for hamming the share of ones of each bit.
 class Means {
  public:
+  Means() : Means(Layout::of(Metric::euclidean, 1), 0) {}
   Means(const Layout& layout, std::size_t count) : layout_(layout), values_(count * layout.width) {}
 
   float* at(std::size_t mean) { return values_.data() + mean * layout_.width; }
@@ -172,7 +173,8 @@ class CellBuilder {
 
   // The items in the order of the first tree's leaves, and where leaves end.
   void list_leaves() {
-    std::vector<std::int32_t> path = {forest_.roots.front()};
+    std::vector<std::int32_t> path;
+    if (!forest_.roots.empty()) path.push_back(forest_.roots.front());
     while (!path.empty()) {
       const std::int32_t id = path.back();
       path.pop_back();
@@ -482,7 +484,7 @@ class CellBuilder {
   std::vector<std::uint32_t> group_of_;  // of each cell
   Lists cells_of_group_;
   std::vector<std::uint32_t> group_starts_;  // once the cells are in order
-  Means group_means_{Layout::of(Metric::euclidean, 1), 0};
+  Means group_means_;
 };
 
 }  // namespace

@@ -32,13 +32,20 @@ float unit_scale(const Layout& layout, const float* vector) {
 
 void CodeBlocks::resize(std::size_t n_blocks) {
   n_blocks_ = n_blocks;
-  data_.reset(new std::uint8_t[bytes() + kCacheLine]());
-  const std::size_t over = reinterpret_cast<std::uintptr_t>(data_.get()) % kCacheLine;
-  aligned_ = over == 0 ? 0 : kCacheLine - over;
+  const std::shared_ptr<std::uint8_t[]> room(new std::uint8_t[bytes() + kCacheLine]());
+  const std::size_t over = reinterpret_cast<std::uintptr_t>(room.get()) % kCacheLine;
+  own_ = room.get() + (over == 0 ? 0 : kCacheLine - over);
+  codes_ = {room, own_};
+}
+
+void CodeBlocks::view(std::shared_ptr<const std::uint8_t> codes, std::size_t n_blocks) {
+  n_blocks_ = n_blocks;
+  codes_ = std::move(codes);
+  own_ = nullptr;
 }
 
 void CodeBlocks::put(std::size_t item, const std::uint8_t* codes) {
-  std::uint8_t* block = data() + item / kItemsOfBlock * bytes_of_block() + item % kItemsOfBlock * 4;
+  std::uint8_t* block = own_ + item / kItemsOfBlock * bytes_of_block() + item % kItemsOfBlock * 4;
   for (std::size_t g = 0; g < groups_; ++g) std::memcpy(block + g * 4 * kItemsOfBlock, codes + 4 * g, 4);
 }
 

@@ -21,7 +21,9 @@ class CodeBlocks {
  public:
   explicit CodeBlocks(std::size_t groups = 0) : groups_(groups) {}
 
-  void resize(std::size_t n_blocks);
+  void resize(std::size_t n_blocks);  // all zero then
+  // Codes that others own, for reading: bytes() of them.
+  void view(std::shared_ptr<const std::uint8_t> codes, std::size_t n_blocks);
   // One item's codes, 4 * groups bytes in the order of dimensions, to place `item` (of all blocks).
   void put(std::size_t item, const std::uint8_t* codes);
 
@@ -29,14 +31,13 @@ class CodeBlocks {
   std::size_t bytes_of_block() const { return groups_ * 4 * kItemsOfBlock; }
   std::size_t n_blocks() const { return n_blocks_; }
   std::size_t bytes() const { return n_blocks_ * bytes_of_block(); }
-  const std::uint8_t* at(std::size_t block) const { return data_.get() + aligned_ + block * bytes_of_block(); }
-  std::uint8_t* data() { return data_.get() + aligned_; }
+  const std::uint8_t* at(std::size_t block) const { return codes_.get() + block * bytes_of_block(); }
 
  private:
   std::size_t groups_;
   std::size_t n_blocks_ = 0;
-  std::size_t aligned_ = 0;
-  std::unique_ptr<std::uint8_t[]> data_;
+  std::shared_ptr<const std::uint8_t> codes_;
+  std::uint8_t* own_ = nullptr;  // the same, unless they are others'
 };
 
 class Coder {
