@@ -35,12 +35,17 @@ _LEVELS: Final = (
     1.0,
 )
 
+# How much more budget a query needs than a row of the index, whose own trees were grown with it among the items.
+# Measured on rows held out: 0.9 to 1.15 times for text256 and sift128, up to 1.25 with a single tree over digits.
+_UNSEEN: Final = 1.15
 
-def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float) -> Tuning | None:
+
+def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float, allowance: float = _UNSEEN) -> Tuning | None:
     """Find the search budget for a recall.
 
     Merging loses nothing, so a true neighbour is in the answer exactly when the search of its own shard meets it. The
-    recall of a budget is then the share of true neighbours whose own budget is not larger.
+    recall of a budget is then the share of true neighbours whose own budget, and what unseen queries need beyond it, is
+    not larger.
 
     Parameters
     ----------
@@ -48,13 +53,15 @@ def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float) -> Tu
         By slot.
     metric : str
     target_recall : float
+    allowance : float
+        How many times the budget of a row of the index an unseen query needs.
 
     Returns
     -------
     Tuning or None
         None if no sampled row has a neighbour: an index of one item.
     """
-    needed = _budgets_of_neighbours(traces, metric)
+    needed = (_budgets_of_neighbours(traces, metric) * allowance).astype(np.int64)
     if needed.size == 0:
         return None
     curve = _curve(needed, k=traces[0].k, sample_rows=traces[0].rows)

@@ -17,11 +17,11 @@ class FileError : public std::runtime_error {
   int code;
 };
 
-// The bytes of a file are not a forest of the metric and width asked for.
+// The bytes of a file are not a forest of the metric and width asked for, or not what belongs to one.
 class CorruptFile : public std::runtime_error {
  public:
-  CorruptFile(const std::string& path, const std::string& reason_)
-      : std::runtime_error("'" + path + "' is not a sound forest: " + reason_), reason(reason_) {}
+  CorruptFile(const std::string& path, const std::string& reason_, const std::string& what = "a sound forest")
+      : std::runtime_error("'" + path + "' is not " + what + ": " + reason_), reason(reason_) {}
   std::string reason;
 };
 

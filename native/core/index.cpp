@@ -1,6 +1,7 @@
 #include "core/index.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +9,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/cells_file.hpp"
+#include "core/cells_search.hpp"
 #include "core/dot_conversion.hpp"
 #include "core/errors.hpp"
 #include "core/scoring.hpp"
@@ -26,6 +29,15 @@ bool same_file(const std::string& a, const std::string& b) {
          first.st_ino == second.st_ino;
 }
 
+bool exists(const std::string& path) {
+  struct stat found{};
+  return stat(path.c_str(), &found) == 0;
+}
+
+void remove_stale(const std::string& path) {
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) throw FileError("cannot remove the cells of another forest", path);
+}
+
 const ItemFilter* address_of(const std::optional<ItemFilter>& filter) { return filter ? &*filter : nullptr; }
 
 double compared_radius(Metric metric, double radius) {
@@ -41,6 +53,7 @@ class Index::View {
   explicit View(const Index& index) : layout_(index.layout_), lock_(index.mutex_) {
     index.require_open_unlocked();
     forest_ = index.forest_;
+    cells_ = index.cells_;
     if (index.builder_) {
       builder_ = &*index.builder_;  // it may grow or be cut once the lock is let go
     } else {
@@ -49,6 +62,26 @@ class Index::View {
   }
 
   const Forest* forest() const { return forest_.get(); }
+  const std::shared_ptr<const Forest>& shared_forest() const { return forest_; }
+  const Cells* cells() const { return cells_.get(); }
+
+  // Only with a forest: by its cells, if it has any.
+  const std::vector<Neighbor>& nearest(const void* query, std::size_t n, std::int64_t search_k,
+                                       const ItemFilter* filter) const {
+    return cells_ ? search_cells(*forest_, *cells_, query, n, search_k, filter)
+                  : search(*forest_, query, n, search_k, filter);
+  }
+
+  void nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n, std::int64_t search_k,
+                     std::size_t n_threads, Cancellation& cancellation, std::int64_t* ids, float* distances,
+                     const ItemFilter* filter) const {
+    if (cells_) {
+      search_cells_batch(*forest_, *cells_, queries, stride, count, n, search_k, n_threads, cancellation, ids,
+                         distances, filter);
+    } else {
+      search_batch(*forest_, queries, stride, count, n, search_k, n_threads, cancellation, ids, distances, filter);
+    }
+  }
   std::int32_t n_items() const { return builder_ != nullptr ? builder_->n_items() : forest_->n_items; }
 
   std::int32_t checked_item(std::int64_t item) const {
@@ -98,6 +131,7 @@ class Index::View {
   const Layout& layout_;
   std::shared_lock<std::shared_mutex> lock_;
   std::shared_ptr<const Forest> forest_;
+  std::shared_ptr<const Cells> cells_;
   const ForestBuilder* builder_ = nullptr;
 };
 
@@ -108,8 +142,13 @@ Index::Index(Metric metric, std::size_t width) : layout_(Layout::of(metric, widt
 
 Index::View Index::view() const { return View(*this); }
 
-void Index::reset() {
+void Index::let_go_of_forest() {
   forest_.reset();
+  cells_.reset();
+}
+
+void Index::reset() {
+  let_go_of_forest();
   disk_path_.clear();
   builder_.emplace(layout_, memory_storage());
 }
@@ -132,6 +171,7 @@ IndexStatus Index::status() const {
   status.is_built = forest_ != nullptr;
   status.is_loaded = !builder_;
   status.n_bytes = forest_ ? forest_->size() : static_cast<std::size_t>(status.n_items) * layout_.node_size;
+  status.n_cells = cells_ ? cells_->n_cells() : 0;
   status.seed = seed_;
   status.building_file = disk_path_;
   if (forest_) status.file = forest_->file;
@@ -163,6 +203,7 @@ void Index::on_disk_build(const std::string& path) {
   const std::unique_lock lock(mutex_);
   require_growing("build on disk with");
   if (builder_->n_items() > 0) throw StateError("on_disk_build() must come before the first item");
+  remove_stale(cells_path(path));
   builder_.emplace(layout_, file_storage(path));
   disk_path_ = path;
 }
@@ -201,7 +242,7 @@ void Index::unbuild() {
   require_open_unlocked();
   if (!builder_) throw StateError("You can't unbuild a loaded index");
   if (!forest_) return;
-  forest_.reset();
+  let_go_of_forest();
   builder_->unbuild();
 }
 
@@ -210,6 +251,8 @@ void Index::save(const std::string& path, bool prefault, Cancellation& cancellat
   require_open_unlocked();
   if (!forest_) throw FileError("You can't save an index that hasn't been built to", path, EINVAL);
   const bool in_place = !disk_path_.empty() && same_file(disk_path_, path);
+  // First, so that at no time another forest's cells lie beside what was written.
+  if (!has_cells_of(cells_path(path), *forest_)) remove_stale(cells_path(path));
   if (!in_place) {
     write_whole(path, cancellation, [&](const ByteSink& put) {
       if (forest_->layout == layout_) {
@@ -219,30 +262,89 @@ void Index::save(const std::string& path, bool prefault, Cancellation& cancellat
       }
     });
   }
-  take(open_forest(path, layout_, prefault, thread_count(-1), cancellation));
+  auto saved = std::make_shared<const Forest>(open_forest(path, layout_, prefault, thread_count(-1), cancellation));
+  const std::string beside = cells_path(path);
+  std::shared_ptr<const Cells> cells;
+  if (cells_) {
+    write_whole(beside, cancellation, [&](const ByteSink& put) { write_cells(*saved, *cells_, put); });
+    cells = open_cells(beside, *saved, prefault);
+  }
+  take(std::move(saved), std::move(cells));
 }
 
-void Index::take(Forest forest) {
-  forest_ = std::make_shared<const Forest>(std::move(forest));
+void Index::take(std::shared_ptr<const Forest> forest, std::shared_ptr<const Cells> cells) {
+  forest_ = std::move(forest);
+  cells_ = std::move(cells);
   builder_.reset();
   disk_path_.clear();
 }
 
-void Index::load(const std::string& path, bool prefault, Cancellation& cancellation) {
+void Index::load(const std::string& path, bool prefault, Cancellation& cancellation, bool with_cells) {
   require_open();
-  Forest loaded = open_forest(path, layout_, prefault, thread_count(-1), cancellation);
+  auto loaded = std::make_shared<const Forest>(open_forest(path, layout_, prefault, thread_count(-1), cancellation));
+  std::shared_ptr<const Cells> cells;
+  if (with_cells) {
+    if (const std::string beside = cells_path(path); exists(beside)) {
+      cells = open_cells(beside, *loaded, prefault);
+    } else {
+      CellSettings settings;
+      settings.n_threads = thread_count(-1);
+      cells = std::make_shared<const Cells>(dask_annoy::build_cells(*loaded, settings, cancellation));
+    }
+  }
   const std::unique_lock lock(mutex_);
   require_open_unlocked();
-  take(std::move(loaded));
+  take(std::move(loaded), std::move(cells));
+}
+
+void Index::build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation) {
+  settings.n_threads = thread_count(n_jobs);
+  std::shared_ptr<const Forest> forest;
+  std::shared_ptr<const Cells> cells;
+  {
+    const View now = view();  // a forest that was built here stays as it is meanwhile
+    forest = now.shared_forest();
+    if (!forest) throw StateError("an index without trees has no cells; call build() first");
+    cells = std::make_shared<const Cells>(dask_annoy::build_cells(*forest, settings, cancellation));
+  }
+  take_cells(forest, std::move(cells));
+}
+
+void Index::load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where) {
+  std::shared_ptr<const Forest> forest;
+  std::shared_ptr<const Cells> cells;
+  {
+    const View now = view();
+    forest = now.shared_forest();
+    if (!forest) throw StateError("an index without trees has no cells; call build() or load() first");
+    cells = parse_cells(std::move(bytes), size, *forest, where);
+  }
+  take_cells(forest, std::move(cells));
+}
+
+void Index::take_cells(const std::shared_ptr<const Forest>& forest, std::shared_ptr<const Cells> cells) {
+  const std::unique_lock lock(mutex_);
+  require_open_unlocked();
+  if (forest_ != forest) throw StateError("the index was changed while its cells were made; make them again");
+  cells_ = std::move(cells);
+}
+
+void Index::copy_cells(const std::function<char*(std::size_t)>& make_room) const {
+  const View now = view();
+  if (now.cells() == nullptr) throw StateError("the index has no cells; call build_cells() first");
+  char* room = make_room(cells_file_bytes(*now.forest(), *now.cells()));
+  write_cells(*now.forest(), *now.cells(),
+              [&](const char* bytes, std::size_t n) { room = std::copy_n(bytes, n, room); });
 }
 
 void Index::load_bytes(std::shared_ptr<const char> bytes, std::size_t size, Cancellation& cancellation,
                        const std::string& where) {
   require_open();
-  Forest loaded = parse_forest(std::move(bytes), size, layout_, where, thread_count(-1), cancellation);
+  auto loaded = std::make_shared<const Forest>(
+      parse_forest(std::move(bytes), size, layout_, where, thread_count(-1), cancellation));
   const std::unique_lock lock(mutex_);
   require_open_unlocked();
-  take(std::move(loaded));
+  take(std::move(loaded), nullptr);
 }
 
 void Index::unload() {
@@ -255,7 +357,7 @@ void Index::unload() {
 void Index::close() {
   const std::unique_lock lock(mutex_);
   closed_ = true;
-  forest_.reset();
+  let_go_of_forest();
   builder_.reset();
 }
 
@@ -282,7 +384,7 @@ std::vector<Neighbor> Index::nearest(const void* query, std::size_t n, std::int6
   const View now = view();
   const std::optional<ItemFilter> filter = now.filter_of(restriction);
   if (!now.forest()) return {};
-  return search(*now.forest(), query, n, search_k, address_of(filter));
+  return now.nearest(query, n, search_k, address_of(filter));
 }
 
 std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k,
@@ -291,7 +393,7 @@ std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, s
   const std::int32_t id = now.checked_item(item);
   const std::optional<ItemFilter> filter = now.filter_of(restriction);
   if (!now.forest()) return {};
-  return search(*now.forest(), now.vector_of(id), n, search_k, address_of(filter));
+  return now.nearest(now.vector_of(id), n, search_k, address_of(filter));
 }
 
 std::vector<Neighbor> Index::within(const void* query, double radius, std::size_t limit, std::int64_t search_k,
@@ -324,8 +426,7 @@ void Index::nearest_batch(const char* queries, std::size_t stride, std::size_t c
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  search_batch(*now.forest(), queries, stride, count, n, search_k, n_threads, cancellation, ids, distances,
-               address_of(filter));
+  now.nearest_batch(queries, stride, count, n, search_k, n_threads, cancellation, ids, distances, address_of(filter));
 }
 
 void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, std::int64_t search_k,
@@ -344,8 +445,8 @@ void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  search_batch(*now.forest(), queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances,
-               address_of(filter));
+  now.nearest_batch(queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances,
+                    address_of(filter));
 }
 
 void Index::budgets_to_find(const char* queries, std::size_t stride, std::size_t count, const std::int64_t* targets,

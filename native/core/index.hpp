@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/builder.hpp"
+#include "core/cells.hpp"
 #include "core/forest.hpp"
 #include "core/item_filter.hpp"
 #include "core/parallel.hpp"
@@ -27,6 +28,7 @@ struct IndexStatus {
   bool is_built = false;
   bool is_loaded = false;                  // read-only: from a file or from bytes
   std::size_t n_bytes = 0;                 // of items and trees
+  std::size_t n_cells = 0;                 // 0 without cells
   std::uint64_t seed = 0;                  // of the next build
   std::string building_file;               // of an on-disk build
   std::shared_ptr<const MappedFile> file;  // that is mapped
@@ -63,10 +65,20 @@ class Index {
   void build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit = kUnlimited);
   void unbuild();
 
+  // Gives the forest cells, which searches use from then on: see cells.hpp. Queries go on meanwhile. StateError without
+  // trees, or when the index is changed before the cells are done.
+  void build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation);
+  // From the bytes of a file of cells, which are kept.
+  void load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where);
+  // Those bytes, copied to where make_room(size) says. StateError without cells.
+  void copy_cells(const std::function<char*(std::size_t)>& make_room) const;
+
   // Writes a file that Annoy 1.17.3 reads, and goes on from that file, as Annoy does. The file appears whole or not at
   // all. What was loaded from dot nodes of Annoy's development version is turned into 1.17.3's: see dot_conversion.hpp.
+  // Cells go to a file beside it; one that is there and holds other cells is removed.
   void save(const std::string& path, bool prefault, Cancellation& cancellation);
-  void load(const std::string& path, bool prefault, Cancellation& cancellation);
+  // With `cells` also those beside it, which are made anew if that file is missing.
+  void load(const std::string& path, bool prefault, Cancellation& cancellation, bool cells = false);
   // Forgets items, trees and file; the index is as new.
   void unload();
 
@@ -130,7 +142,9 @@ class Index {
   View view() const;
   void require_open_unlocked() const;
   void require_growing(const char* what) const;
-  void take(Forest forest);
+  void take_cells(const std::shared_ptr<const Forest>& forest, std::shared_ptr<const Cells> cells);
+  void take(std::shared_ptr<const Forest> forest, std::shared_ptr<const Cells> cells);
+  void let_go_of_forest();
   void reset();
 
   const Layout layout_;
@@ -138,6 +152,7 @@ class Index {
   std::uint64_t seed_ = kDefaultSeed;
   std::optional<ForestBuilder> builder_;  // absent while a file is loaded
   std::shared_ptr<const Forest> forest_;  // present once built or loaded
+  std::shared_ptr<const Cells> cells_;    // of forest_, if there are any
   std::string disk_path_;                 // of an on-disk build
   bool closed_ = false;
 };

@@ -11,6 +11,7 @@ extern const Kernels kernels_baseline;
 #if defined(DASK_ANNOY_HAVE_X86)
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
+extern const Kernels kernels_avx512vnni;
 #elif defined(DASK_ANNOY_HAVE_NEON)
 extern const Kernels kernels_neon;
 #endif
@@ -31,7 +32,8 @@ std::vector<Candidate> candidates() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return {{&kernels_avx512, avx512}, {&kernels_avx2, avx2}, {&kernels_baseline, true}};
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq");
+  return {{&kernels_avx512vnni, vnni}, {&kernels_avx512, avx512}, {&kernels_avx2, avx2}, {&kernels_baseline, true}};
 #elif defined(DASK_ANNOY_HAVE_NEON)
   return {{&kernels_neon, true}, {&kernels_baseline, true}};
 #else

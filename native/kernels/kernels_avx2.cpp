@@ -2,4 +2,5 @@
 #define DASK_ANNOY_NAME "avx2"
 #define DASK_ANNOY_TABLE kernels_avx2
 #define DASK_ANNOY_VECTOR_FLOATS 8
+#define DASK_ANNOY_CODES_AVX2
 #include "kernels/kernels_impl.hpp"

@@ -2,4 +2,5 @@
 #define DASK_ANNOY_NAME "avx512"
 #define DASK_ANNOY_TABLE kernels_avx512
 #define DASK_ANNOY_VECTOR_FLOATS 16
+#define DASK_ANNOY_CODES_AVX512
 #include "kernels/kernels_impl.hpp"

@@ -1,14 +1,16 @@
 // The body of all kernels, included by one source per instruction set.
 //
-// Only <cstddef>, <cstdint>, <cstring> and the table's type may be included here and everything has internal linkage:
-// an inline function of the standard library that is compiled with wider instructions could be picked by the linker for
-// code that runs on every machine.
+// Only <cstddef>, <cstdint>, <cstring>, the intrinsics and the table's type may be included here and everything has
+// internal linkage: an inline function of the standard library that is compiled with wider instructions could be picked
+// by the linker for code that runs on every machine.
 //
-// The including source defines DASK_ANNOY_VECTOR_FLOATS (floats in one register) and DASK_ANNOY_TABLE.
+// The including source defines DASK_ANNOY_VECTOR_FLOATS (floats in one register), DASK_ANNOY_TABLE and what
+// code_kernels_impl.hpp asks for.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/code_kernels_impl.hpp"
 #include "kernels/table.hpp"
 
 namespace dask_annoy {
@@ -215,6 +217,10 @@ const Kernels DASK_ANNOY_TABLE = {
     reduce_rows<AbsoluteDifference>,
     hamming_rows,
     move_centroid,
+    sum_codes<Products>,
+    sum_codes<Differences>,
+    sum_codes<DifferingBits>,
+    find_below,
 };
 
 }  // namespace dask_annoy

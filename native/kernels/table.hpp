@@ -15,6 +15,14 @@ struct RowSet {
   std::size_t count;
 };
 
+// Items whose codes lie interleaved: see code_kernels_impl.hpp.
+constexpr std::size_t kItemsOfBlock = 16;
+
+// Sums over codes: n_queries rows of 4 * groups bytes against blocks of 4 * groups * kItemsOfBlock bytes, into
+// out[q * n_blocks * kItemsOfBlock + item].
+using SumCodes = void (*)(const std::uint8_t* const* queries, std::size_t n_queries, const std::uint8_t* blocks,
+                          std::size_t n_blocks, std::size_t groups, std::int32_t* out);
+
 struct Kernels {
   const char* name;
 
@@ -31,6 +39,15 @@ struct Kernels {
 
   // centroid = centroid * keep + x * take: one step of two-means.
   void (*move_centroid)(float* centroid, float keep, const float* x, float take, std::size_t width);
+
+  SumCodes code_products;     // of the item's unsigned bytes with the query's signed ones, which are within -63 … 63
+  SumCodes code_differences;  // absolute, of unsigned bytes
+  SumCodes differing_bits;
+
+  // The places i of bias + factor * sum below the limit, ascending; returns their number. `n` is a multiple of
+  // kItemsOfBlock, and `found` has room for n + 1.
+  std::size_t (*find_below)(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
+                            std::uint32_t* found);
 };
 
 }  // namespace dask_annoy

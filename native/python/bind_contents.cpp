@@ -12,12 +12,14 @@ namespace dask_annoy {
 
 namespace {
 
-py::bytes to_bytes(const Index& self) {
+// Bytes that copy(make_room) writes, without the GIL. Nobody waits for the index's lock with the GIL in hand, so it may
+// be taken within.
+template <class Copy>
+py::bytes bytes_of(const Copy& copy) {
   PyObject* bytes = nullptr;
   {
     const py::gil_scoped_release unlocked;
-    // Nobody waits for the index's lock with the GIL in hand, so it may be taken here.
-    self.copy_file([&](std::size_t size) {
+    copy([&](std::size_t size) {
       const py::gil_scoped_acquire gil;
       bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size));
       if (bytes == nullptr) throw py::error_already_set();
@@ -25,6 +27,14 @@ py::bytes to_bytes(const Index& self) {
     });
   }
   return py::reinterpret_steal<py::bytes>(bytes);
+}
+
+py::bytes to_bytes(const Index& self) {
+  return bytes_of([&](const auto& make_room) { self.copy_file(make_room); });
+}
+
+py::bytes cells_to_bytes(const Index& self) {
+  return bytes_of([&](const auto& make_room) { self.copy_cells(make_room); });
 }
 
 // The bytes of any contiguous buffer, held until the end.
@@ -60,6 +70,14 @@ std::unique_ptr<HeldIndex> from_bytes(std::int64_t f, const std::string& metric,
   return std::make_unique<HeldIndex>(std::move(index));
 }
 
+void load_cells(Index& index, const py::object& data, const std::string& name) {
+  const Buffer buffer(data);
+  const py::gil_scoped_release unlocked;
+  const std::shared_ptr<char[]> copy(new char[buffer.size()]);
+  std::copy_n(buffer.data(), buffer.size(), copy.get());
+  index.load_cells(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), name);
+}
+
 py::object path_to_python(const std::string& path) {
   return py::reinterpret_steal<py::object>(
       PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
@@ -77,6 +95,7 @@ py::dict status(const Index& self) {
   status["is_built"] = now.is_built;
   status["is_loaded"] = now.is_loaded;
   status["n_bytes"] = now.n_bytes;
+  status["n_cells"] = now.n_cells;
   status["seed"] = static_cast<std::int64_t>(now.seed);  // as set_seed takes it
   status["building_file"] = now.building_file.empty() ? py::none() : path_to_python(now.building_file);
   status["file"] = now.file == nullptr
@@ -178,6 +197,9 @@ Raises
 CorruptIndexError
     If the bytes are no sound forest of this metric and width; the index stays as it was.
 )doc")
+      .def("_cells_to_bytes", &cells_to_bytes, "The bytes of the file of cells that save() would write.")
+      .def("_load_cells", &load_cells, py::arg("data"), py::kw_only(), py::arg("name") = "bytes",
+           "Use the cells that a file of cells holds: its bytes are copied and checked.")
       .def("_status", &status, "What the index is at this moment: see IndexStatus.")
       .def("get_item_vectors", &get_item_vectors, py::arg("ids") = py::none(), py::kw_only(), py::arg("packed") = false,
            R"doc(

@@ -247,7 +247,9 @@ def test_few_samples_are_answered_exactly(n: int, width: int, k: int, spread: in
     rows = np.random.default_rng(n * 7 + width).integers(0, 2 if metric == "hamming" else 1 + 10**spread, (n, width))
     k = min(k, n)
     distances, indices = AnnoyTransformer(metric=metric, n_trees=1, search_k=1).fit(rows).kneighbors(rows, k)
-    true = pairwise_distances(rows.astype(float), metric="euclidean" if metric == "minkowski" else metric)
+    # Given the rows twice: of one array it would call a zero vector's cosine distance to itself 0, and 1 to its equals.
+    queries, metric = rows.astype(float), "euclidean" if metric == "minkowski" else metric
+    true = pairwise_distances(queries, rows.astype(float), metric=metric)
     np.testing.assert_allclose(distances, np.sort(true, axis=1)[:, :k], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(np.take_along_axis(true, indices, 1), distances, rtol=1e-6, atol=1e-7)
 

@@ -40,7 +40,7 @@ def test_recall_is_what_was_asked_for_and_what_is_printed(
     found = recall(index.query(queries, k=10).ids, truth.ids)
     assert found >= 0.9 - 0.02
     assert (
-        tuning.recall - 0.02 <= found <= tuning.recall + 0.04
+        tuning.recall - 0.02 <= found <= tuning.recall + 0.05
     )  # never less than is printed; rows unseen may do better
 
 

@@ -56,7 +56,7 @@ def recall_with(needed: list[int], budget: int) -> Fraction:
 def test_the_budget_is_the_least_that_reaches_the_target(
     rows: list[list[list[tuple[int, int]]]], target: float, metric: str
 ) -> None:
-    tuning = tune(traces_of(rows, metric), metric, target)
+    tuning = tune(traces_of(rows, metric), metric, target, allowance=1.0)
     needed = needed_budgets(rows)
     if not needed:
         assert tuning is None
@@ -75,7 +75,7 @@ def test_the_budget_is_the_least_that_reaches_the_target(
 @pytest.mark.parametrize("target", [0.07, 0.28, 0.55, 0.56, 0.57, 0.9])
 def test_rounding_of_the_target_does_not_cost_a_neighbour(size: int, target: float) -> None:
     budgets = np.arange(1, size + 1).reshape(-1, 1)
-    tuning = tune([RecallTrace.of(np.ones((size, 1), np.float32), budgets)], "angular", target)
+    tuning = tune([RecallTrace.of(np.ones((size, 1), np.float32), budgets)], "angular", target, allowance=1.0)
     assert tuning is not None
     assert tuning.search_k == -(-Fraction(str(target)) * size // 1)
 
@@ -88,7 +88,9 @@ def test_an_index_of_one_item_has_no_tuning() -> None:
 
 def tuning_of(budgets: NDArray[np.int64], target: float = 0.9) -> Tuning:
     shape = (len(budgets) // 10, 10)
-    tuning = tune([RecallTrace.of(np.ones(shape, np.float32), budgets.reshape(shape))], "angular", target)
+    tuning = tune(
+        [RecallTrace.of(np.ones(shape, np.float32), budgets.reshape(shape))], "angular", target, allowance=1.0
+    )
     assert tuning is not None
     return tuning
 
@@ -121,3 +123,10 @@ def test_more_neighbours_take_a_budget_in_proportion() -> None:
 def test_an_impossible_recall_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="target_recall"):
         budget_for(tuning_of(np.arange(1, 1001)), 10, target)
+
+
+def test_queries_that_are_not_rows_get_more_budget_than_the_rows_needed() -> None:
+    budgets = np.full((100, 1), 1000)
+    tuning = tune([RecallTrace.of(np.ones((100, 1), np.float32), budgets)], "angular", 0.9)
+    assert tuning is not None
+    assert tuning.search_k > 1000

@@ -1,0 +1,496 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+#include "core/cells.hpp"
+#include "core/tree.hpp"
+
+namespace dask_annoy {
+
+namespace {
+
+constexpr int kSteps = 3;               // of Lloyd over the items
+constexpr int kGroupSteps = 4;          // of Lloyd over the means
+constexpr std::size_t kNearGroups = 6;  // whose cells an item may move to
+constexpr std::size_t kRowsOfTask = 2048;
+constexpr std::size_t kLearntFrom = 1 << 14;  // items whose values tell the ranges of codes
+constexpr std::uint64_t kSeed = 0xce115;
+
+// Vectors of means: floats for all metrics, for hamming the share of ones of each bit.
+class Means {
+ public:
+  Means() : Means(Layout::of(Metric::euclidean, 1), 0) {}
+  Means(const Layout& layout, std::size_t count) : layout_(layout), values_(count * layout.width) {}
+
+  float* at(std::size_t mean) { return values_.data() + mean * layout_.width; }
+  const float* at(std::size_t mean) const { return values_.data() + mean * layout_.width; }
+  std::size_t count() const { return layout_.width == 0 ? 0 : values_.size() / layout_.width; }
+
+  // As a coder takes items: floats, or words of the majority's bits in `words`.
+  const void* vector(std::size_t mean, std::vector<std::uint64_t>& words) const {
+    if (!is_binary(layout_.metric)) return at(mean);
+    words.assign(layout_.words, 0);
+    for (std::size_t d = 0; d < layout_.width; ++d) {
+      if (at(mean)[d] > 0.5f) words[d / 64] |= std::uint64_t{1} << (d % 64);
+    }
+    return words.data();
+  }
+
+ private:
+  Layout layout_;
+  std::vector<float> values_;
+};
+
+// Adds vectors up, in the order in which they come.
+class Sum {
+ public:
+  explicit Sum(const Layout& layout) : layout_(layout), sum_(layout.width) {}
+
+  void reset() {
+    std::fill(sum_.begin(), sum_.end(), 0.0);
+    weight_ = 0.0;
+  }
+
+  void add_item(const NodeView& item) {
+    weight_ += 1.0;
+    if (is_binary(layout_.metric)) {
+      const std::uint64_t* bits = item.bits();
+      for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += static_cast<double>(bits[d / 64] >> (d % 64) & 1);
+      return;
+    }
+    const float* v = item.vector();
+    float scale = 1.0f;
+    if (layout_.metric == Metric::angular) {
+      const float norm = std::sqrt(kernels().dot(v, v, layout_.width));
+      scale = norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
+    }
+    for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += static_cast<double>(v[d] * scale);
+  }
+
+  void add_mean(const float* mean, double weight) {
+    weight_ += weight;
+    for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += weight * static_cast<double>(mean[d]);
+  }
+
+  double weight() const { return weight_; }
+  void mean(float* to) const {
+    const double share = weight_ > 0.0 ? 1.0 / weight_ : 0.0;
+    for (std::size_t d = 0; d < layout_.width; ++d) to[d] = static_cast<float>(sum_[d] * share);
+  }
+
+ private:
+  Layout layout_;
+  std::vector<double> sum_;
+  double weight_ = 0.0;
+};
+
+// Lists by key of what has that key, in the order of places: one allocation for all.
+struct Lists {
+  std::vector<std::uint32_t> starts;
+  std::vector<std::uint32_t> members;
+
+  void assign(const std::vector<std::uint32_t>& key, std::size_t n_keys) {
+    starts.assign(n_keys + 1, 0);
+    for (const std::uint32_t k : key) ++starts[k + 1];
+    std::partial_sum(starts.begin(), starts.end(), starts.begin());
+    members.resize(key.size());
+    std::vector<std::uint32_t> next(starts.begin(), starts.end() - 1);
+    for (std::uint32_t i = 0; i < key.size(); ++i) members[next[key[i]]++] = i;
+  }
+  std::size_t size(std::size_t k) const { return starts[k + 1] - starts[k]; }
+};
+
+// Coded means, and the nearest of some of them.
+class CodedMeans {
+ public:
+  CodedMeans(const Coder& coder, const Means& means) : coder_(coder), codes_(coder.groups()) {
+    codes_.resize((means.count() + kItemsOfBlock - 1) / kItemsOfBlock);
+    biases_.assign(codes_.n_blocks() * kItemsOfBlock, std::numeric_limits<float>::infinity());
+    std::vector<std::uint8_t> bytes(coder.bytes());
+    std::vector<std::uint64_t> words;
+    for (std::size_t m = 0; m < means.count(); ++m) {
+      biases_[m] = coder.code_item(means.vector(m, words), bytes.data());
+      codes_.put(m, bytes.data());
+    }
+  }
+
+  // Scores of the means in whole blocks from that of `begin` to that of `end`; returns the first mean scored.
+  std::size_t score(const std::uint8_t* query, float factor, std::size_t begin, std::size_t end,
+                    std::vector<std::int32_t>& sums, std::vector<float>& scores) const {
+    const std::size_t first = begin / kItemsOfBlock;
+    const std::size_t n_blocks = (end + kItemsOfBlock - 1) / kItemsOfBlock - first;
+    sums.resize(n_blocks * kItemsOfBlock);
+    scores.resize(sums.size());
+    coder_.sums()(&query, 1, codes_.at(first), n_blocks, codes_.groups(), sums.data());
+    const float* biases = biases_.data() + first * kItemsOfBlock;
+    for (std::size_t i = 0; i < sums.size(); ++i) scores[i] = biases[i] + factor * static_cast<float>(sums[i]);
+    return first * kItemsOfBlock;
+  }
+
+  CodeBlocks take_codes() { return std::move(codes_); }
+  std::vector<float> take_biases() { return std::move(biases_); }
+
+ private:
+  const Coder& coder_;
+  CodeBlocks codes_;
+  std::vector<float> biases_;
+};
+
+class CellBuilder {
+ public:
+  CellBuilder(const Forest& forest, const CellSettings& settings, Cancellation& cancellation)
+      : forest_(forest), layout_(forest.layout), settings_(settings), cancellation_(cancellation) {}
+
+  Cells build() {
+    list_leaves();
+    const std::size_t wanted = settings_.n_cells > 0 ? settings_.n_cells : best_n_cells(items_.size());
+    cell_size_ = std::max<std::size_t>(1, items_.size() / std::max<std::size_t>(1, wanted));
+    begin_with_leaves();
+    const Coder coder = learn();
+    const Coder partition(partition_layout(), coder.low(), coder.step());
+    Means means = means_of_cells();
+    for (int step = 0; step < kSteps && means.count() > 1; ++step) {
+      group(partition, means);
+      means = in_order_of_groups(means);
+      move_items(partition, means);
+      means = means_of_cells();
+    }
+    group(partition, means);
+    means = in_order_of_groups(means);
+    return finish(coder, means);
+  }
+
+ private:
+  // Items of dot belong together where they are near each other: the largest product would gather all in the cells of
+  // the longest means.
+  Layout partition_layout() const {
+    Layout layout = layout_;
+    if (layout.metric == Metric::dot) layout.metric = Metric::euclidean;
+    return layout;
+  }
+
+  // The items in the order of the first tree's leaves, and where leaves end.
+  void list_leaves() {
+    std::vector<std::int32_t> path;
+    if (!forest_.roots.empty()) path.push_back(forest_.roots.front());
+    while (!path.empty()) {
+      const std::int32_t id = path.back();
+      path.pop_back();
+      const NodeView node = forest_.node(id);
+      const std::int32_t n = node.n_descendants();
+      if (id < forest_.n_items) {
+        if (n == 1) items_.push_back(id);
+      } else if (n <= layout_.list_capacity) {
+        for (std::int32_t i = 0; i < n; ++i) {
+          if (forest_.node(node.list()[i]).n_descendants() == 1) items_.push_back(node.list()[i]);
+        }
+      } else {
+        path.push_back(node.child(1));
+        path.push_back(node.child(0));
+        continue;
+      }
+      if (!items_.empty() && (leaf_ends_.empty() || leaf_ends_.back() != items_.size())) {
+        leaf_ends_.push_back(static_cast<std::uint32_t>(items_.size()));
+      }
+    }
+    drop_repeats();
+  }
+
+  // A list that holds an item twice, or an item in two leaves, is what no builder writes but a file may hold.
+  void drop_repeats() {
+    std::vector<bool> seen(static_cast<std::size_t>(forest_.n_items));
+    std::size_t kept = 0;
+    std::size_t leaf = 0;
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      while (i == leaf_ends_[leaf]) leaf_ends_[leaf++] = static_cast<std::uint32_t>(kept);
+      const auto item = static_cast<std::size_t>(items_[i]);
+      if (seen[item]) continue;
+      seen[item] = true;
+      items_[kept++] = items_[i];
+    }
+    for (; leaf < leaf_ends_.size(); ++leaf) leaf_ends_[leaf] = static_cast<std::uint32_t>(kept);
+    items_.resize(kept);
+    for (std::int32_t id = 0; id < forest_.n_items; ++id) {
+      if (!seen[static_cast<std::size_t>(id)] && forest_.node(id).n_descendants() == 1) items_.push_back(id);
+    }
+    if (items_.size() > kept) leaf_ends_.push_back(static_cast<std::uint32_t>(items_.size()));
+  }
+
+  // Leaves that are too large are split as the tree would have split them, small ones go together.
+  void begin_with_leaves() {
+    Layout finer = layout_;
+    finer.list_capacity = static_cast<std::int32_t>(
+        std::min<std::size_t>(static_cast<std::size_t>(layout_.list_capacity), cell_size_ + cell_size_ / 2));
+    std::vector<std::vector<std::uint32_t>> sizes(leaf_ends_.size());  // of the parts of each leaf
+    parallel_for(leaf_ends_.size(), settings_.n_threads, cancellation_, [&](std::size_t leaf) {
+      const std::size_t begin = leaf == 0 ? 0 : leaf_ends_[leaf - 1];
+      const std::size_t n = leaf_ends_[leaf] - begin;
+      if (n <= static_cast<std::size_t>(finer.list_capacity) || n < 2) {
+        if (n > 0) sizes[leaf] = {static_cast<std::uint32_t>(n)};
+        return;
+      }
+      RowBlock rows(finer);
+      rows.resize(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        rows.put(i, static_cast<std::int32_t>(i), forest_.node(items_[begin + i]));
+      }
+      Cancellation never;
+      Grower grower(PlaneFamily{finer, 0.0f}, static_cast<std::int32_t>(n), never);
+      const Subtree parts = grower.grow(rows, combine(kSeed, leaf), false);
+      sizes[leaf] = reorder(finer, parts, begin, n);
+    });
+    cell_of_.resize(items_.size());
+    std::uint32_t cell = 0;
+    std::size_t place = 0, held = 0;
+    for (const std::vector<std::uint32_t>& parts : sizes) {
+      for (const std::uint32_t size : parts) {
+        if (held > 0 && held + size > cell_size_ + cell_size_ / 2) {
+          ++cell;
+          held = 0;
+        }
+        std::fill_n(cell_of_.begin() + static_cast<std::ptrdiff_t>(place), size, cell);
+        place += size;
+        held += size;
+        if (held * 2 >= cell_size_) {
+          ++cell;
+          held = 0;
+        }
+      }
+    }
+    n_cells_ = items_.empty() ? 0 : cell_of_.back() + 1;
+  }
+
+  // Puts a leaf's items into the order of its parts.
+  std::vector<std::uint32_t> reorder(const Layout& finer, const Subtree& parts, std::size_t begin, std::size_t n) {
+    const std::vector<std::int32_t> former(items_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                           items_.begin() + static_cast<std::ptrdiff_t>(begin + n));
+    std::vector<std::uint32_t> sizes;
+    std::size_t at = begin;
+    std::vector<std::int32_t> path = {parts.root};
+    while (!path.empty()) {
+      const std::int32_t id = path.back();
+      path.pop_back();
+      if (id < static_cast<std::int32_t>(n)) {
+        items_[at++] = former[static_cast<std::size_t>(id)];
+        sizes.push_back(1);
+        continue;
+      }
+      const NodeView node(parts.nodes.data() + (static_cast<std::size_t>(id) - n) * finer.node_size, finer);
+      if (node.n_descendants() <= finer.list_capacity) {
+        for (std::int32_t i = 0; i < node.n_descendants(); ++i) {
+          items_[at++] = former[static_cast<std::size_t>(node.list()[i])];
+        }
+        sizes.push_back(static_cast<std::uint32_t>(node.n_descendants()));
+      } else {
+        path.push_back(node.child(1));
+        path.push_back(node.child(0));
+      }
+    }
+    return sizes;
+  }
+
+  Coder learn() const {
+    if (is_binary(layout_.metric)) return Coder::learn(layout_, nullptr, 0);
+    const std::size_t n = std::min(items_.size(), kLearntFrom);
+    std::vector<float> sample(n * layout_.width);
+    for (std::size_t i = 0; i < n; ++i) {
+      const float* v = forest_.node(items_[i * items_.size() / n]).vector();
+      float scale = 1.0f;
+      if (layout_.metric == Metric::angular) {
+        const float norm = std::sqrt(kernels().dot(v, v, layout_.width));
+        scale = norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
+      }
+      for (std::size_t d = 0; d < layout_.width; ++d) sample[i * layout_.width + d] = v[d] * scale;
+    }
+    return Coder::learn(layout_, sample.data(), n);
+  }
+
+  Means means_of_cells() {
+    lists_.assign(cell_of_, n_cells_);
+    Means means(layout_, n_cells_);
+    each_range(n_cells_, 64, [&](std::size_t begin, std::size_t end) {
+      Sum sum(layout_);
+      for (std::size_t cell = begin; cell < end; ++cell) {
+        sum.reset();
+        for (std::uint32_t i = lists_.starts[cell]; i < lists_.starts[cell + 1]; ++i) {
+          sum.add_item(forest_.node(items_[lists_.members[i]]));
+        }
+        sum.mean(means.at(cell));
+      }
+    });
+    return means;
+  }
+
+  // Groups of cells: runs of the order they have, refined.
+  void group(const Coder& coder, const Means& means) {
+    const std::size_t n_groups =
+        std::max<std::size_t>(1, static_cast<std::size_t>(std::sqrt(static_cast<double>(n_cells_))));
+    group_of_.resize(n_cells_);
+    for (std::size_t c = 0; c < n_cells_; ++c) group_of_[c] = static_cast<std::uint32_t>(c * n_groups / n_cells_);
+    group_means_ = means_of_groups(means, n_groups);
+    for (int step = 0; step < kGroupSteps && n_groups > 1; ++step) {
+      const CodedMeans coded(coder, group_means_);
+      each_range(n_cells_, 64, [&](std::size_t begin, std::size_t end) {
+        std::vector<std::int32_t> sums;
+        std::vector<float> scores;
+        std::vector<std::uint8_t> query(coder.bytes());
+        std::vector<std::uint64_t> words;
+        for (std::size_t c = begin; c < end; ++c) {
+          const float factor = coder.code_query(means.vector(c, words), query.data());
+          coded.score(query.data(), factor, 0, n_groups, sums, scores);
+          group_of_[c] = static_cast<std::uint32_t>(
+              std::min_element(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(n_groups)) -
+              scores.begin());
+        }
+      });
+      group_means_ = means_of_groups(means, n_groups);
+    }
+  }
+
+  Means means_of_groups(const Means& means, std::size_t n_groups) {
+    cells_of_group_.assign(group_of_, n_groups);
+    Means grouped(layout_, n_groups);
+    Sum sum(layout_);
+    for (std::size_t g = 0; g < n_groups; ++g) {
+      sum.reset();
+      for (std::uint32_t i = cells_of_group_.starts[g]; i < cells_of_group_.starts[g + 1]; ++i) {
+        const std::uint32_t cell = cells_of_group_.members[i];
+        sum.add_mean(means.at(cell), static_cast<double>(lists_.size(cell)));
+      }
+      sum.mean(grouped.at(g));
+    }
+    return grouped;
+  }
+
+  // Numbers the cells anew, group after group, without those that have become empty; likewise the groups.
+  Means in_order_of_groups(const Means& means) {
+    std::vector<std::uint32_t> former;
+    group_starts_ = {0};
+    std::vector<std::size_t> kept_groups;
+    for (std::size_t g = 0; g + 1 < cells_of_group_.starts.size(); ++g) {
+      for (std::uint32_t i = cells_of_group_.starts[g]; i < cells_of_group_.starts[g + 1]; ++i) {
+        if (lists_.size(cells_of_group_.members[i]) > 0) former.push_back(cells_of_group_.members[i]);
+      }
+      if (former.size() > group_starts_.back()) {
+        group_starts_.push_back(static_cast<std::uint32_t>(former.size()));
+        kept_groups.push_back(g);
+      }
+    }
+    Means ordered(layout_, former.size());
+    std::vector<std::uint32_t> renumbered(n_cells_);
+    for (std::size_t c = 0; c < former.size(); ++c) {
+      std::copy_n(means.at(former[c]), layout_.width, ordered.at(c));
+      renumbered[former[c]] = static_cast<std::uint32_t>(c);
+    }
+    for (std::uint32_t& cell : cell_of_) cell = renumbered[cell];
+    n_cells_ = former.size();
+    Means groups(layout_, kept_groups.size());
+    for (std::size_t g = 0; g < kept_groups.size(); ++g) {
+      std::copy_n(group_means_.at(kept_groups[g]), layout_.width, groups.at(g));
+    }
+    group_means_ = std::move(groups);
+    return ordered;
+  }
+
+  // One step of Lloyd: every item goes to the nearest mean among those of the nearest groups.
+  void move_items(const Coder& coder, const Means& means) {
+    const CodedMeans cells(coder, means);
+    const CodedMeans groups(coder, group_means_);
+    const std::size_t n_groups = group_means_.count();
+    each_range(items_.size(), kRowsOfTask, [&](std::size_t begin, std::size_t end) {
+      std::vector<std::int32_t> sums;
+      std::vector<float> scores;
+      std::vector<std::uint8_t> query(coder.bytes());
+      std::vector<std::pair<float, std::uint32_t>> near;
+      for (std::size_t i = begin; i < end; ++i) {
+        const char* node = forest_.at(items_[i]);
+        const float factor = coder.code_query(node + layout_.vector_offset, query.data());
+        groups.score(query.data(), factor, 0, n_groups, sums, scores);
+        near.clear();
+        for (std::size_t g = 0; g < n_groups; ++g) near.emplace_back(scores[g], static_cast<std::uint32_t>(g));
+        const std::size_t n_near = std::min(kNearGroups, near.size());
+        std::partial_sort(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(n_near), near.end());
+        std::pair<float, std::uint32_t> best{std::numeric_limits<float>::infinity(), cell_of_[i]};
+        for (std::size_t g = 0; g < n_near; ++g) {
+          const std::uint32_t first = group_starts_[near[g].second];
+          const std::uint32_t last = group_starts_[near[g].second + 1];
+          const std::size_t from = cells.score(query.data(), factor, first, last, sums, scores);
+          for (std::uint32_t c = first; c < last; ++c) best = std::min(best, {scores[c - from], c});
+        }
+        cell_of_[i] = best.second;
+      }
+    });
+  }
+
+  Cells finish(const Coder& coder, const Means& means) {
+    Cells cells(coder);
+    lists_.assign(cell_of_, n_cells_);
+    cells.starts = lists_.starts;
+    cells.items.resize(items_.size());
+    for (std::size_t i = 0; i < items_.size(); ++i) cells.items[i] = items_[lists_.members[i]];
+    for (std::size_t c = 0; c < n_cells_; ++c) {
+      std::sort(cells.items.begin() + cells.starts[c], cells.items.begin() + cells.starts[c + 1]);
+    }
+    CodedMeans coded(coder, means);
+    cells.means = coded.take_codes();
+    cells.mean_biases = coded.take_biases();
+    cells.group_starts = group_starts_;
+    CodedMeans coded_groups(coder, group_means_);
+    cells.groups = coded_groups.take_codes();
+    cells.group_biases = coded_groups.take_biases();
+    if (settings_.with_codes) write_codes(cells);
+    return cells;
+  }
+
+  void write_codes(Cells& cells) {
+    cells.has_codes = true;
+    cells.place_blocks();
+    cells.codes = CodeBlocks(cells.coder.groups());
+    cells.codes.resize(cells.block_starts.back());
+    cells.biases.assign(cells.codes.n_blocks() * kItemsOfBlock, std::numeric_limits<float>::infinity());
+    each_range(cells.n_cells(), 64, [&](std::size_t begin, std::size_t end) {
+      std::vector<std::uint8_t> bytes(cells.coder.bytes());
+      for (std::size_t c = begin; c < end; ++c) {
+        const std::size_t first = std::size_t{cells.block_starts[c]} * kItemsOfBlock;
+        for (std::size_t i = 0; i < cells.size_of(c); ++i) {
+          const char* node = forest_.at(cells.items[cells.starts[c] + i]);
+          cells.biases[first + i] = cells.coder.code_item(node + layout_.vector_offset, bytes.data());
+          cells.codes.put(first + i, bytes.data());
+        }
+      }
+    });
+  }
+
+  template <class Body>
+  void each_range(std::size_t n, std::size_t most, const Body& body) {
+    parallel_for((n + most - 1) / most, settings_.n_threads, cancellation_, [&](std::size_t task) {
+      cancellation_.check();
+      body(task * most, std::min(n, (task + 1) * most));
+    });
+  }
+
+  const Forest& forest_;
+  const Layout& layout_;
+  const CellSettings& settings_;
+  Cancellation& cancellation_;
+  std::size_t cell_size_ = 1;
+  std::vector<std::int32_t> items_;       // in the order of leaves
+  std::vector<std::uint32_t> leaf_ends_;  // in items_
+  std::vector<std::uint32_t> cell_of_;    // of each of items_
+  std::size_t n_cells_ = 0;
+  Lists lists_;                          // of items_, by cell
+  std::vector<std::uint32_t> group_of_;  // of each cell
+  Lists cells_of_group_;
+  std::vector<std::uint32_t> group_starts_;  // once the cells are in order
+  Means group_means_;
+};
+
+}  // namespace
+
+Cells build_cells(const Forest& forest, const CellSettings& settings, Cancellation& cancellation) {
+  return CellBuilder(forest, settings, cancellation).build();
+}
+
+}  // namespace dask_annoy

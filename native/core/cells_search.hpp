@@ -1,0 +1,27 @@
+// Search of a forest by its cells: the cells with the nearest means are scored whole, item after item as they lie, by
+// their codes if there are any, and what the codes find best is scored exactly.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/cells.hpp"
+#include "core/item_filter.hpp"
+#include "core/topk.hpp"
+
+namespace dask_annoy {
+
+// The n nearest items of the nearest cells, which are scored until `search_k` items have been, or all of them (other
+// negative numbers than −1, which is the default budget). Cells are scored whole. With a filter only what passes is
+// answered and counted. Distances in compared form; the result is valid until the next search on this thread.
+const std::vector<Neighbor>& search_cells(const Forest& forest, const Cells& cells, const void* query, std::size_t n,
+                                          std::int64_t search_k, const ItemFilter* filter = nullptr);
+
+// The same answers to many queries, cell by cell: see search_batch() for the arguments.
+void search_cells_batch(const Forest& forest, const Cells& cells, const char* queries, std::size_t stride,
+                        std::size_t n_queries, std::size_t n, std::int64_t search_k, std::size_t n_threads,
+                        Cancellation& cancellation, std::int64_t* ids, float* distances,
+                        const ItemFilter* filter = nullptr);
+
+}  // namespace dask_annoy

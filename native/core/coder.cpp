@@ -1,0 +1,158 @@
+#include "core/coder.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace dask_annoy {
+
+namespace {
+
+constexpr std::size_t kCacheLine = 64;
+constexpr float kHighest = 255.0f;
+constexpr float kMiddle = 127.5f;
+constexpr float kLargestWeight = 63.0f;  // two products of a byte with it fit into 16 bits
+constexpr double kDeviations = 4.0;      // values farther from the mean are cut to the range's ends
+
+std::uint8_t nearest_code(float value, float low, float step) {
+  if (!(step > 0.0f)) return 0;
+  const float code = (value - low) / step;
+  return static_cast<std::uint8_t>(code < 0.0f ? 0.0f : code > kHighest ? kHighest : code + 0.5f);
+}
+
+// What makes a unit vector of it; 1 for metrics that take lengths as they are, 0 for a vector without direction.
+float unit_scale(const Layout& layout, const float* vector) {
+  if (layout.metric != Metric::angular) return 1.0f;
+  const float norm = std::sqrt(kernels().dot(vector, vector, layout.width));
+  return norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
+}
+
+}  // namespace
+
+void CodeBlocks::resize(std::size_t n_blocks) {
+  n_blocks_ = n_blocks;
+  const std::shared_ptr<std::uint8_t[]> room(new std::uint8_t[bytes() + kCacheLine]());
+  const std::size_t over = reinterpret_cast<std::uintptr_t>(room.get()) % kCacheLine;
+  own_ = room.get() + (over == 0 ? 0 : kCacheLine - over);
+  codes_ = {room, own_};
+}
+
+void CodeBlocks::view(std::shared_ptr<const std::uint8_t> codes, std::size_t n_blocks) {
+  n_blocks_ = n_blocks;
+  codes_ = std::move(codes);
+  own_ = nullptr;
+}
+
+void CodeBlocks::put(std::size_t item, const std::uint8_t* codes) {
+  std::uint8_t* block = own_ + item / kItemsOfBlock * bytes_of_block() + item % kItemsOfBlock * 4;
+  for (std::size_t g = 0; g < groups_; ++g) std::memcpy(block + g * 4 * kItemsOfBlock, codes + 4 * g, 4);
+}
+
+Coder::Coder(const Layout& layout, std::vector<float> low, std::vector<float> step)
+    : layout_(layout),
+      groups_(is_binary(layout.metric) ? 2 * layout.words : (layout.width + 3) / 4),
+      low_(std::move(low)),
+      step_(std::move(step)) {}
+
+Coder Coder::learn(const Layout& layout, const float* vectors, std::size_t count) {
+  if (is_binary(layout.metric)) return {layout, {}, {}};
+  const std::size_t width = layout.width;
+  std::vector<double> sum(width), squares(width);
+  std::vector<float> low(width, std::numeric_limits<float>::max());
+  std::vector<float> high(width, std::numeric_limits<float>::lowest());
+  for (std::size_t v = 0; v < count; ++v) {
+    for (std::size_t d = 0; d < width; ++d) {
+      const float x = vectors[v * width + d];
+      sum[d] += x;
+      squares[d] += static_cast<double>(x) * x;
+      low[d] = std::min(low[d], x);
+      high[d] = std::max(high[d], x);
+    }
+  }
+  std::vector<float> step(width);
+  for (std::size_t d = 0; d < width; ++d) {
+    if (count == 0) low[d] = high[d] = 0.0f;
+    const double mean = count == 0 ? 0.0 : sum[d] / static_cast<double>(count);
+    const double variance = count == 0 ? 0.0 : squares[d] / static_cast<double>(count) - mean * mean;
+    const double reach = kDeviations * std::sqrt(std::max(variance, 0.0));
+    if (std::isfinite(reach)) {
+      low[d] = std::max(low[d], static_cast<float>(mean - reach));
+      high[d] = std::min(high[d], static_cast<float>(mean + reach));
+    }
+    step[d] = high[d] > low[d] ? (high[d] / kHighest - low[d] / kHighest) : 0.0f;
+  }
+  if (layout.metric == Metric::manhattan) {
+    // Differences are added up, so all dimensions need one scale.
+    std::fill(step.begin(), step.end(), *std::max_element(step.begin(), step.end()));
+  }
+  return {layout, std::move(low), std::move(step)};
+}
+
+float Coder::code_item(const void* vector, std::uint8_t* codes) const {
+  if (is_binary(layout_.metric)) {
+    std::memcpy(codes, vector, bytes());
+    return 0.0f;
+  }
+  const auto* values = static_cast<const float*>(vector);
+  const float scale = unit_scale(layout_, values);
+  std::memset(codes + bytes() - 4, 0, 4);
+  for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest_code(values[d] * scale, low_[d], step_[d]);
+  if (layout_.metric != Metric::euclidean) return 0.0f;
+  // The squared length of what the codes stand for, from the middle of the ranges.
+  double squared = 0.0;
+  for (std::size_t d = 0; d < layout_.width; ++d) {
+    const double x = (static_cast<double>(codes[d]) - kMiddle) * step_[d];
+    squared += x * x;
+  }
+  return std::min(static_cast<float>(squared), std::numeric_limits<float>::max());
+}
+
+float Coder::code_query(const void* vector, std::uint8_t* codes) const {
+  if (is_binary(layout_.metric)) {
+    std::memcpy(codes, vector, bytes());
+    return 1.0f;
+  }
+  const auto* values = static_cast<const float*>(vector);
+  if (layout_.metric == Metric::manhattan) {
+    std::memset(codes + bytes() - 4, 0, 4);
+    for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest_code(values[d], low_[d], step_[d]);
+    return layout_.width > 0 ? step_[0] : 1.0f;
+  }
+  // The product with an item is that with low, the same for all items, and with step * code. A smaller score is nearer.
+  const float scale = unit_scale(layout_, values);
+  const bool euclidean = layout_.metric == Metric::euclidean;
+  const auto weight = [&](std::size_t d) {
+    const float from = euclidean ? low_[d] + kMiddle * step_[d] : 0.0f;
+    return (values[d] * scale - from) * step_[d] * (euclidean ? -2.0f : -1.0f);
+  };
+  float largest = 0.0f;
+  for (std::size_t d = 0; d < layout_.width; ++d) largest = std::max(largest, std::fabs(weight(d)));
+  std::memset(codes, 0, bytes());
+  if (!(largest > 0.0f) || !std::isfinite(largest)) return 0.0f;
+  const float factor = largest / kLargestWeight;
+  for (std::size_t d = 0; d < layout_.width; ++d) {
+    const float rounded = std::nearbyint(weight(d) / factor);
+    codes[d] = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded > kLargestWeight    ? kLargestWeight
+                                                                  : rounded < -kLargestWeight ? -kLargestWeight
+                                                                                              : rounded));
+  }
+  return factor;
+}
+
+SumCodes Coder::sums() const {
+  const Kernels& k = kernels();
+  switch (layout_.metric) {
+    case Metric::hamming:
+      return k.differing_bits;
+    case Metric::manhattan:
+      return k.code_differences;
+    case Metric::angular:
+    case Metric::euclidean:
+    case Metric::dot:
+      break;
+  }
+  return k.code_products;
+}
+
+}  // namespace dask_annoy
