@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,16 +83,17 @@ class OwnCells(OwnForest):
 
     @classmethod
     def exists(cls) -> bool:
-        """From the release with `build_cells` on."""
-        return hasattr(dask_annoy.AnnoyIndex, "build_cells")
+        """From the release on that builds cells and loads them."""
+        index = dask_annoy.AnnoyIndex
+        return hasattr(index, "build_cells") and "cells" in inspect.signature(index.load).parameters
 
     @classmethod
     def check(cls) -> None:
         """Refuse in a sentence where there are none."""
         if not cls.exists():
             raise BenchmarkError(
-                f"dask-annoy {dask_annoy.__version__} has no AnnoyIndex.build_cells, which {cls.name} measures: "
-                f"leave it out of --engines"
+                f"dask-annoy {dask_annoy.__version__} has no AnnoyIndex.build_cells and load(cells=), "
+                f"which {cls.name} measures: leave it out of --engines"
             )
 
     @classmethod
