@@ -36,7 +36,7 @@ def run_stage(stage: str, data: Prepared, *, threads: int, **arguments: Any) -> 
     }
     environment = {**os.environ, **{name: str(threads) for name in THREAD_VARIABLES}}
     # The child must find the very packages that this process found: its own folder does not come first (-P).
-    places = [str(Path(entry or os.curdir).resolve()) for entry in [*sys.path, CHECKOUT]]
+    places = [str(Path(entry or os.curdir).resolve()) for entry in [*sys.path, str(CHECKOUT)]]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))
     with tempfile.TemporaryDirectory() as folder:
         question, answer = (Path(folder) / name for name in ("request.json", "answer.json"))
