@@ -245,4 +245,28 @@ TEST_CASE("a file that is cut, damaged in any byte or of another forest is refus
   CHECK_THROWS_AS(parsed_cells(bytes, other), CorruptFile);
 }
 
+TEST_CASE("the budget told for an item is the least that scores its cell") {
+  const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 12), 1200, 1);
+  const Vectors queries = random_vectors(vectors.layout, 20, 2);
+  const Forest forest = with_holes(vectors);
+  const Cells cells = cells_of(forest, 2, false);  // without codes all that is scored may be answered
+  const std::vector<std::int64_t> targets = {1, 4, 301, 0, 5000, -1};
+  std::vector<std::int64_t> budgets(queries.count() * targets.size()), wanted;
+  for (std::size_t q = 0; q < queries.count(); ++q) wanted.insert(wanted.end(), targets.begin(), targets.end());
+  Cancellation never;
+  cell_budgets_to_find_batch(forest, cells, queries.bytes.data(), queries.stride(), queries.count(), wanted.data(),
+                             targets.size(), 2, never, budgets.data());
+  for (std::size_t q = 0; q < queries.count(); ++q) {
+    for (std::size_t t = 0; t < targets.size(); ++t) {
+      const std::int64_t budget = budgets[q * targets.size() + t];
+      if (t >= 3) {  // a hole, and numbers of no item
+        CHECK(budget == -1);
+        continue;
+      }
+      const auto found = ids_of(search_cells(forest, cells, queries.row(q), 1200, budget));
+      CHECK(std::find(found.begin(), found.end(), targets[t]) != found.end());
+    }
+  }
+}
+
 TEST_SUITE_END();
