@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dask_annoy import _native
 from dask_annoy.annoy.display import html_table
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["AnnoyIndex"]
+
+
+_CELLS: Final = ".cells"  # after the forest's name
 
 
 class AnnoyIndex(_native.AnnoyIndex):
@@ -62,7 +66,9 @@ class AnnoyIndex(_native.AnnoyIndex):
         fn : str, os.PathLike or binary file object
             A path: the file appears whole or not at all, and the index goes on from it, mapped and read-only, as in
             Annoy. A fsspec URL (a str with a protocol, as ``s3://bucket/x.ann``; ``file://`` is a path) or anything
-            with ``write``: the index stays as it is. Object stores show the file whole or not at all.
+            with ``write``: the index stays as it is. Object stores show the file whole or not at all. Cells, if there
+            are any, go to a second file: the name and ``.cells``; one with cells of another forest is removed. An open
+            file takes the forest alone.
         prefault : bool
             Read the mapped file into memory at once; of no effect where nothing is mapped.
         storage_options : mapping, optional
@@ -84,9 +90,14 @@ class AnnoyIndex(_native.AnnoyIndex):
             return True
         place = locate(fn, storage_options)
         if isinstance(place, RemoteFile):
-            from dask_annoy.storage.whole_file import write_file
+            from dask_annoy.storage.whole_file import remove_file, write_file
 
-            write_file(place.url, self._file_bytes(place.name), place.storage_options)
+            forest = self._file_bytes(place.name)
+            # First, so that at no time another forest's cells lie beside what was written.
+            remove_file(place.url + _CELLS, place.storage_options)
+            write_file(place.url, forest, place.storage_options)
+            if self._status()["n_cells"]:
+                write_file(place.url + _CELLS, self._cells_to_bytes(), place.storage_options)
             return True
         return super().save(place.path, prefault)
 
@@ -95,6 +106,7 @@ class AnnoyIndex(_native.AnnoyIndex):
         fn: FileName | ReadableFile,
         prefault: bool = False,
         *,
+        cells: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> bool:
         """Check a file and use it; if it is refused, the index stays as it was.
@@ -106,6 +118,9 @@ class AnnoyIndex(_native.AnnoyIndex):
             path) or left in anything with ``read`` is copied to memory; while that lasts it is there twice.
         prefault : bool
             Read the mapped file into memory at once; of no effect where nothing is mapped.
+        cells : bool
+            Use the cells beside the file, too, and make them anew if there are none: see `build_cells`. Without them
+            answers are Annoy's.
         storage_options : mapping, optional
             What fsspec needs beside the URL.
 
@@ -119,19 +134,37 @@ class AnnoyIndex(_native.AnnoyIndex):
         OSError
             If the file cannot be read: FileNotFoundError if there is none.
         CorruptIndexError
-            (an OSError and a ValueError) if the file is no sound forest of this metric and width.
+            (an OSError and a ValueError) if the file is no sound forest of this metric and width, or the file of cells
+            is damaged or of another forest.
         """
         if not isinstance(fn, str | os.PathLike) and hasattr(fn, "read"):
             _refuse_options(storage_options)
-            super().load_bytes(read_from(fn), name=name_of(fn))
+            self._load_content(read_from(fn), None, name_of(fn), cells)
             return True
         place = locate(fn, storage_options)
         if isinstance(place, RemoteFile):
             from dask_annoy.storage.whole_file import read_file
 
-            super().load_bytes(read_file(place.url, place.storage_options), name=place.name)
+            forest, beside = read_file(place.url, place.storage_options), None
+            if cells:
+                with suppress(FileNotFoundError):
+                    beside = read_file(place.url + _CELLS, place.storage_options)
+            self._load_content(forest, beside, place.name, cells)
             return True
-        return super().load(place.path, prefault)
+        return super().load(place.path, prefault, cells=cells)
+
+    def _load_content(self, forest: bytes, beside: bytes | None, name: str, cells: bool) -> None:
+        """Use bytes of a forest and, if wanted, of its cells; if one is refused, the index stays as it was."""
+        if not cells:
+            super().load_bytes(forest, name=name)
+            return
+        loaded = _native.AnnoyIndex(super().f, super().metric)
+        loaded.load_bytes(forest, name=name)
+        if beside is None:
+            loaded.build_cells()
+        else:
+            loaded._load_cells(beside, name=name + _CELLS)
+        self._adopt(loaded)
 
     def on_disk_build(self, fn: FileName) -> bool:
         """Build in this file instead of in memory; call it before the first item.

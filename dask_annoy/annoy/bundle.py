@@ -57,6 +57,7 @@ class BundleManifest(Document):
     n_neighbors: Annotated[int, Field(ge=1)]
     feature_names: FeatureNames | None
     index: BundleFile
+    cells: BundleFile | None = None
     labels: BundleFile | None
     label_ids: BundleFile | None
 
@@ -129,6 +130,7 @@ def save_bundle(
             n_neighbors=self.n_neighbors,
             feature_names=self._feature_names,
             index=_entry(folder / index_filename),
+            cells=_entry(folder / f"{index_filename}.cells") if self.get_n_cells() else None,
             labels=labels,
             label_ids=label_ids,
         )
@@ -173,7 +175,10 @@ def load_bundle(
         BundleManifest, payload, where=str(path), what="manifest", newest=BUNDLE_VERSION, max_bytes=_MAX_BYTES
     )
     index = cls(manifest.f, manifest.metric, n_neighbors=manifest.n_neighbors, seed=manifest.seed, prefault=prefault)
-    index.load(_checked(folder, manifest.index, index_filename))
+    path_of_index = _checked(folder, manifest.index, index_filename)
+    if manifest.cells is not None:
+        _checked(folder, manifest.cells, None if index_filename is None else f"{index_filename}.cells")
+    index.load(path_of_index, cells=manifest.cells is not None)
     found = index.get_n_items(), index.get_n_trees()
     if found != (manifest.n_items, manifest.n_trees):
         raise CorruptIndexError(

@@ -30,6 +30,7 @@ def html_table(title: str, index: _native.AnnoyIndex) -> str:
         rows |= {
             "items": f"{status['n_items']:,}",
             "trees": f"{status['n_trees']:,}",
+            "cells": f"{status['n_cells']:,}",
             "bytes": f"{status['n_bytes']:,}",
         }
     body = "".join(

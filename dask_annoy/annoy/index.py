@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -135,8 +135,8 @@ class Index(AnnoyIndex):
         return self._new_index(width, on_disk=True)
 
     def _status(self) -> dict[str, Any]:
-        nothing: dict[str, Any] = {"n_items": 0, "n_trees": 0, "is_built": False, "is_loaded": False, "n_bytes": 0}
-        nothing |= {"seed": self._seed(), "building_file": None, "file": None}
+        nothing: dict[str, Any] = {"n_items": 0, "n_trees": 0, "n_cells": 0, "n_bytes": 0, "seed": self._seed()}
+        nothing |= {"is_built": False, "is_loaded": False, "building_file": None, "file": None}
         return self._known_or(super()._status, nothing)
 
     def _known_or(self, ask: Callable[[], Answer], nothing: Answer) -> Answer:
@@ -197,6 +197,15 @@ class Index(AnnoyIndex):
             super().build(n_trees, n_jobs, memory_limit=memory_limit)
         return self
 
+    def build_cells(  # type: ignore[override]  # as true as True
+        self, n_cells: int | Literal["auto"] = "auto", codes: Literal["auto", 8] | None = "auto", n_jobs: int = -1
+    ) -> Self:
+        """Give the forest cells, by which searches then go: many times as fast. See `AnnoyIndex.build_cells`."""
+        with self._lock.shared():
+            self._require_built("make cells of")
+            super().build_cells(n_cells, codes, n_jobs)
+        return self
+
     def unbuild(self) -> Self:  # type: ignore[override]  # as true as True
         """Remove the trees, to add items again."""
         with self._lock.exclusive():
@@ -229,6 +238,7 @@ class Index(AnnoyIndex):
         fn: FileName | ReadableFile,
         prefault: bool | None = None,
         *,
+        cells: bool = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
         """Check a file and use it; `prefault` is the parameter's if not given. See `AnnoyIndex.load`.
@@ -240,7 +250,7 @@ class Index(AnnoyIndex):
         """
         with self._lock.exclusive():
             self._require_width("load a file into")
-            super().load(fn, self._prefault_or(prefault), storage_options=storage_options)
+            super().load(fn, self._prefault_or(prefault), cells=cells, storage_options=storage_options)
             self._labels = self._feature_names = None
         return self
 
@@ -375,6 +385,10 @@ class Index(AnnoyIndex):
     def get_n_items(self) -> int:
         """Highest item number + 1."""
         return self._known_or(super().get_n_items, 0)
+
+    def get_n_cells(self) -> int:
+        """Number of cells; 0 without any."""
+        return int(self._status()["n_cells"])
 
     def get_n_trees(self) -> int:
         """Number of trees."""

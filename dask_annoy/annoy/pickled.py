@@ -13,7 +13,8 @@ from dask_annoy.errors import CorruptIndexError
 __all__ = ["Content", "by_file", "by_value", "restore"]
 
 Content: TypeAlias = tuple[Any, ...]
-"""``("file", path, size, mtime_ns)``, ``("bytes", data)`` or ``("items", numbers, vectors, seed)``."""
+"""``("file", path, size, mtime_ns, has_cells)``, ``("bytes", forest, cells or None)`` or
+``("items", numbers, vectors, seed)``."""
 
 # Its methods are called by the class, as subclasses may give the names another meaning.
 _Native = _native.AnnoyIndex
@@ -31,7 +32,7 @@ def by_file(index: _native.AnnoyIndex) -> Content | None:
         return None
     if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (device, inode, size, mtime_ns):
         return None
-    return ("file", path, size, mtime_ns)
+    return ("file", path, size, mtime_ns, index._status()["n_cells"] > 0)
 
 
 def by_value(index: _native.AnnoyIndex) -> Content:
@@ -41,7 +42,8 @@ def by_value(index: _native.AnnoyIndex) -> Content:
     status = index._status()
     if status["is_built"]:
         # As an array, which pickle and Dask can pass on without another copy.
-        return ("bytes", np.frombuffer(_Native.to_bytes(index), np.uint8))
+        cells = np.frombuffer(_Native._cells_to_bytes(index), np.uint8) if status["n_cells"] else None
+        return ("bytes", np.frombuffer(_Native.to_bytes(index), np.uint8), cells)
     numbers = array("q", _Native.__iter__(index))
     vectors: Any = (
         _Native.get_item_vectors(index, numbers, packed=True)
@@ -67,8 +69,10 @@ def restore(index: _native.AnnoyIndex, content: Content) -> None:
     if kind == "file":
         _map_again(index, *parts)
     elif kind == "bytes":
-        (data,) = parts
-        _Native.load_bytes(index, data, name="a pickled index")
+        forest, cells = parts
+        _Native.load_bytes(index, forest, name="a pickled index")
+        if cells is not None:
+            _Native._load_cells(index, cells, name="the cells of a pickled index")
     elif kind == "items":
         numbers, vectors, seed = parts
         _Native.set_seed(index, seed)
@@ -82,7 +86,7 @@ def _is_packed(index: _native.AnnoyIndex) -> bool:
     return bool(_Native.metric.__get__(index) == "hamming")
 
 
-def _map_again(index: _native.AnnoyIndex, path: str, size: int, mtime_ns: int) -> None:
+def _map_again(index: _native.AnnoyIndex, path: str, size: int, mtime_ns: int, has_cells: bool) -> None:
     try:
         now = os.stat(path)  # noqa: PTH116
     except FileNotFoundError:
@@ -93,7 +97,7 @@ def _map_again(index: _native.AnnoyIndex, path: str, size: int, mtime_ns: int) -
             path,
         ) from None
     _refuse_another_file(path, (size, mtime_ns), (now.st_size, now.st_mtime_ns))
-    _Native.load(index, path)
+    _Native.load(index, path, cells=has_cells)
     # Once more, and for sure: what was opened may have taken the file's place since.
     _, _, _, opened_size, opened_mtime_ns = index._status()["file"]
     _refuse_another_file(path, (size, mtime_ns), (opened_size, opened_mtime_ns))

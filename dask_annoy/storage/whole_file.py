@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from dask_annoy.errors import UnsupportedStorageError
 from dask_annoy.vectors.filesystem import is_local, open_filesystem, public_url
 
-__all__ = ["local_path_of", "read_file", "write_file"]
+__all__ = ["local_path_of", "read_file", "remove_file", "write_file"]
 
 
 def local_path_of(url: str, storage_options: Mapping[str, Any] | None = None) -> str | None:
@@ -68,3 +69,19 @@ def write_file(url: str, payload: bytes, storage_options: Mapping[str, Any] | No
     """
     filesystem, path = open_filesystem(url, storage_options, error=UnsupportedStorageError)
     filesystem.pipe_file(path, payload)
+
+
+def remove_file(url: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Remove a file, if there is one.
+
+    Parameters
+    ----------
+    url : str
+        May be chained.
+    storage_options : mapping, optional
+        What fsspec needs beside the URL.
+    """
+    filesystem, path = open_filesystem(url, storage_options, error=UnsupportedStorageError)
+    with suppress(FileNotFoundError):
+        if filesystem.exists(path):
+            filesystem.rm_file(path)

@@ -9,6 +9,7 @@
 
 #include "core/scoring.hpp"
 #include "core/search.hpp"
+#include "core/walk.hpp"
 
 namespace dask_annoy {
 
@@ -118,6 +119,16 @@ std::size_t budget_of(const Forest& forest, const Cells& cells, std::size_t n, s
   return budget;
 }
 
+// Leaves the query's code in scratch.code and its sums with the means in scratch.sums; returns its factor.
+float score_means(const Cells& cells, const void* query, CellScratch& scratch) {
+  scratch.code.resize(cells.coder.bytes());
+  const float factor = cells.coder.code_query(query, scratch.code.data());
+  const std::uint8_t* code = scratch.code.data();
+  scratch.sums.resize(cells.means.n_blocks() * kItemsOfBlock);
+  cells.coder.sums()(&code, 1, cells.means.at(0), cells.means.n_blocks(), cells.means.groups(), scratch.sums.data());
+  return factor;
+}
+
 // A score that about `wanted` of the cells are below, guessed from some of them.
 float likely_limit(const Cells& cells, const std::int32_t* sums, float factor, std::size_t wanted,
                    std::vector<float>& sample) {
@@ -195,6 +206,27 @@ void score_exactly(const Forest& forest, const Query& query, const std::vector<s
   for (std::size_t i = 0; i < items.size(); ++i) scratch.best.offer(scratch.distances[i], items[i]);
 }
 
+// Whether to score all that pass by their vectors: they are few, or all are asked for, and then the answer is to be
+// exact.
+bool asks_for_all(const Forest& forest, const Cells& cells, std::size_t budget, const ItemFilter* filter) {
+  return budget >= cells.n_items() || (filter != nullptr && budget > 0 && better_scanned(forest, *filter, budget));
+}
+
+void score_all(const Forest& forest, const Cells& cells, const Query& query, const ItemFilter* filter,
+               CellScratch& scratch) {
+  if (filter != nullptr) {
+    each_block(*filter, kScoredAtOnce, scratch.items,
+               [&](const std::vector<std::int32_t>& items) { score_exactly(forest, query, items, scratch); });
+    return;
+  }
+  for (std::size_t begin = 0; begin < cells.n_items(); begin += kScoredAtOnce) {
+    const auto first = cells.items.begin() + static_cast<std::ptrdiff_t>(begin);
+    const std::size_t n = std::min(kScoredAtOnce, cells.n_items() - begin);
+    scratch.items.assign(first, first + static_cast<std::ptrdiff_t>(n));
+    score_exactly(forest, query, scratch.items, scratch);
+  }
+}
+
 void score_shortlist(const Forest& forest, const Query& query, Shortlist& shortlist, CellScratch& scratch) {
   scratch.items.clear();
   for (const Ranked item : shortlist.best()) scratch.items.push_back(static_cast<std::int32_t>(number_of(item)));
@@ -208,13 +240,15 @@ const std::vector<Neighbor>& search_cells(const Forest& forest, const Cells& cel
   CellScratch& scratch = cell_scratch();
   const Query query = Query::of(forest.layout, vector);
   scratch.best.reset(n);
-  scratch.code.resize(cells.coder.bytes());
+  const std::size_t budget = budget_of(forest, cells, n, search_k, filter);
+  if (asks_for_all(forest, cells, budget, filter)) {
+    score_all(forest, cells, query, filter, scratch);
+    return scratch.best.sorted();
+  }
+  const float factor = score_means(cells, vector, scratch);
   const std::uint8_t* code = scratch.code.data();
-  const float factor = cells.coder.code_query(vector, scratch.code.data());
   const SumCodes sum_codes = cells.coder.sums();
-  scratch.sums.resize(cells.means.n_blocks() * kItemsOfBlock);
-  sum_codes(&code, 1, cells.means.at(0), cells.means.n_blocks(), cells.means.groups(), scratch.sums.data());
-  rank_cells(cells, scratch.sums.data(), factor, budget_of(forest, cells, n, search_k, filter), true, scratch);
+  rank_cells(cells, scratch.sums.data(), factor, budget, true, scratch);
   if (!cells.has_codes) {
     for (const Ranked ranked : scratch.ranked) {
       const std::size_t cell = number_of(ranked);
@@ -352,7 +386,8 @@ class BatchTask {
 void search_cells_batch(const Forest& forest, const Cells& cells, const char* queries, std::size_t stride,
                         std::size_t n_queries, std::size_t n, std::int64_t search_k, std::size_t n_threads,
                         Cancellation& cancellation, std::int64_t* ids, float* distances, const ItemFilter* filter) {
-  if (!cells.has_codes) {
+  const std::size_t budget = budget_of(forest, cells, n, search_k, filter);
+  if (!cells.has_codes || asks_for_all(forest, cells, budget, filter)) {
     constexpr std::size_t kFew = 16;
     parallel_for((n_queries + kFew - 1) / kFew, n_threads, cancellation, [&](std::size_t task) {
       for (std::size_t q = task * kFew; q < std::min(n_queries, (task + 1) * kFew); ++q) {
@@ -363,7 +398,6 @@ void search_cells_batch(const Forest& forest, const Cells& cells, const char* qu
     });
     return;
   }
-  const std::size_t budget = budget_of(forest, cells, n, search_k, filter);
   const std::size_t even = (n_queries + n_threads - 1) / std::max<std::size_t>(1, n_threads);
   const std::size_t at_once = std::clamp<std::size_t>(even, 1, kQueriesOfTask);
   parallel_for((n_queries + at_once - 1) / at_once, n_threads, cancellation, [&](std::size_t task) {
@@ -372,6 +406,40 @@ void search_cells_batch(const Forest& forest, const Cells& cells, const char* qu
                     cancellation);
     block.run(budget);
     block.answer(ids + begin * n, distances + begin * n);
+  });
+}
+
+void cell_budgets_to_find_batch(const Forest& forest, const Cells& cells, const char* queries, std::size_t stride,
+                                std::size_t n_queries, const std::int64_t* targets, std::size_t n_targets,
+                                std::size_t n_threads, Cancellation& cancellation, std::int64_t* budgets) {
+  constexpr std::uint32_t kNoCell = std::numeric_limits<std::uint32_t>::max();
+  std::vector<std::uint32_t> cell_of(static_cast<std::size_t>(forest.n_items), kNoCell);
+  for (std::size_t cell = 0; cell < cells.n_cells(); ++cell) {
+    for (std::uint32_t i = cells.starts[cell]; i < cells.starts[cell + 1]; ++i) {
+      cell_of[static_cast<std::size_t>(cells.items[i])] = static_cast<std::uint32_t>(cell);
+    }
+  }
+  const auto cell_of_target = [&](std::int64_t target) {
+    return target < 0 || target >= forest.n_items ? kNoCell : cell_of[static_cast<std::size_t>(target)];
+  };
+  parallel_for(n_queries, n_threads, cancellation, [&](std::size_t q) {
+    cancellation.check();
+    CellScratch& scratch = cell_scratch();
+    const float factor = score_means(cells, queries + q * stride, scratch);
+    scratch.ranked.resize(cells.n_cells());
+    for (std::size_t c = 0; c < cells.n_cells(); ++c) {
+      scratch.ranked[c] =
+          ranked_as(cells.mean_biases[c] + factor * static_cast<float>(scratch.sums[c]), static_cast<std::uint32_t>(c));
+    }
+    for (std::size_t t = q * n_targets; t < (q + 1) * n_targets; ++t) {
+      const std::uint32_t cell = cell_of_target(targets[t]);
+      budgets[t] = cell == kNoCell ? -1 : 1;
+      if (cell == kNoCell) continue;
+      const Ranked own = ranked_as(cells.mean_biases[cell] + factor * static_cast<float>(scratch.sums[cell]), cell);
+      for (const Ranked other : scratch.ranked) {
+        if (other < own) budgets[t] += static_cast<std::int64_t>(cells.size_of(number_of(other)));
+      }
+    }
   });
 }
 

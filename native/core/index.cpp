@@ -455,7 +455,12 @@ void Index::budgets_to_find(const char* queries, std::size_t stride, std::size_t
   const std::size_t n_threads = thread_count(n_jobs);
   const View now = view();
   if (!now.forest()) throw StateError("an index without trees has no search budgets; call build() first");
-  budgets_to_find_batch(*now.forest(), queries, stride, count, targets, n_targets, n_threads, cancellation, budgets);
+  if (now.cells() != nullptr) {
+    cell_budgets_to_find_batch(*now.forest(), *now.cells(), queries, stride, count, targets, n_targets, n_threads,
+                               cancellation, budgets);
+  } else {
+    budgets_to_find_batch(*now.forest(), queries, stride, count, targets, n_targets, n_threads, cancellation, budgets);
+  }
 }
 
 std::vector<char> Index::item_node(std::int64_t item) const { return view().item_node(item); }

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -144,6 +146,70 @@ TEST_CASE("a table that is unknown is refused by name and the one in use stays")
   CHECK_THROWS_AS(use_kernels("abacus"), std::invalid_argument);
   CHECK(kernels().name == before);
   CHECK(available_kernels().back() == "baseline");
+}
+
+TEST_CASE("every table sums codes as plain loops do, and finds what is below a limit") {
+  Random random(11);
+  const auto byte = [&] { return static_cast<std::uint8_t>(random.below(256)); };
+  for (const std::size_t groups : {1, 2, 7, 64}) {
+    for (const std::size_t n_blocks : {1, 2, 5}) {
+      const std::size_t n_items = n_blocks * kItemsOfBlock;
+      std::vector<std::uint8_t> blocks(n_items * groups * 4);
+      for (std::uint8_t& code : blocks) code = random.below(8) == 0 ? 255 : byte();
+      const auto code_of = [&](std::size_t item, std::size_t i) {
+        const std::size_t block = item / kItemsOfBlock * groups * 4 * kItemsOfBlock;
+        return blocks[block + i / 4 * 4 * kItemsOfBlock + item % kItemsOfBlock * 4 + i % 4];
+      };
+      for (const std::size_t n_queries : {1, 3, 8, 13}) {
+        std::vector<std::vector<std::uint8_t>> codes(n_queries, std::vector<std::uint8_t>(groups * 4));
+        std::vector<std::vector<std::uint8_t>> weights = codes;
+        std::vector<const std::uint8_t*> code_rows, weight_rows;
+        for (std::size_t q = 0; q < n_queries; ++q) {
+          for (std::uint8_t& code : codes[q]) code = byte();
+          for (std::uint8_t& weight : weights[q]) {
+            const auto any = static_cast<int>(random.below(127)) - 63;
+            weight = static_cast<std::uint8_t>(static_cast<std::int8_t>(random.below(4) == 0 ? -63 : any));
+          }
+          code_rows.push_back(codes[q].data());
+          weight_rows.push_back(weights[q].data());
+        }
+        for (const std::string& name : available_kernels()) {
+          CAPTURE(name);
+          const Kernels& k = kernels_named(name);
+          std::vector<std::int32_t> sums(n_queries * n_items);
+          const auto agrees = [&](SumCodes sum, const std::vector<const std::uint8_t*>& rows, auto term) {
+            sum(rows.data(), n_queries, blocks.data(), n_blocks, groups, sums.data());
+            for (std::size_t q = 0; q < n_queries; ++q) {
+              for (std::size_t item = 0; item < n_items; ++item) {
+                std::int32_t expected = 0;
+                for (std::size_t i = 0; i < groups * 4; ++i) expected += term(code_of(item, i), rows[q][i]);
+                if (sums[q * n_items + item] != expected) return false;
+              }
+            }
+            return true;
+          };
+          CHECK(agrees(k.code_products, weight_rows,
+                       [](int code, std::uint8_t weight) { return code * static_cast<std::int8_t>(weight); }));
+          CHECK(agrees(k.code_differences, code_rows, [](int code, int other) { return std::abs(code - other); }));
+          CHECK(agrees(k.differing_bits, code_rows,
+                       [](int code, int other) { return __builtin_popcount(static_cast<unsigned>(code ^ other)); }));
+          std::vector<float> biases(n_items);
+          for (float& bias : biases) bias = static_cast<float>(random.below(1000)) - 500.0f;
+          biases.back() = std::numeric_limits<float>::infinity();
+          std::vector<std::uint32_t> found(n_items + 1), expected;
+          for (const float limit : {-1e30f, -1000.0f, 0.0f, 1000.0f, std::numeric_limits<float>::infinity()}) {
+            expected.clear();
+            for (std::uint32_t i = 0; i < n_items; ++i) {
+              if (biases[i] + 0.25f * static_cast<float>(sums[i]) < limit) expected.push_back(i);
+            }
+            const std::size_t n = k.find_below(sums.data(), biases.data(), n_items, 0.25f, limit, found.data());
+            CHECK(std::vector<std::uint32_t>(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(n)) ==
+                  expected);
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_SUITE_END();

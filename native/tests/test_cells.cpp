@@ -1,0 +1,272 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <set>
+#include <string>
+
+#include "core/cells_file.hpp"
+#include "core/cells_search.hpp"
+#include "core/errors.hpp"
+#include "core/random.hpp"
+#include "core/search.hpp"
+#include "samples.hpp"
+
+using namespace dask_annoy;
+
+namespace {
+
+Cells cells_of(const Forest& forest, std::size_t n_threads = 2, bool with_codes = true, std::size_t n_cells = 0) {
+  CellSettings settings;
+  settings.n_cells = n_cells;
+  settings.with_codes = with_codes;
+  settings.n_threads = n_threads;
+  Cancellation never;
+  return build_cells(forest, settings, never);
+}
+
+std::vector<char> file_of(const Forest& forest, const Cells& cells) {
+  std::vector<char> bytes;
+  write_cells(forest, cells, [&](const char* more, std::size_t n) { bytes.insert(bytes.end(), more, more + n); });
+  return bytes;
+}
+
+// Parses a copy of exactly these bytes, so that a sanitizer sees a step beyond them.
+std::shared_ptr<const Cells> parsed_cells(const std::vector<char>& bytes, const Forest& forest) {
+  const std::shared_ptr<char[]> copy(new char[bytes.size()]);
+  std::copy(bytes.begin(), bytes.end(), copy.get());
+  return parse_cells({copy, copy.get()}, bytes.size(), forest, "a file");
+}
+
+bool same(const std::vector<Neighbor>& a, const std::vector<Neighbor>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Neighbor& x, const Neighbor& y) { return x.id == y.id && x.distance == y.distance; });
+}
+
+Forest with_holes(const Vectors& vectors) {
+  BuildOptions options;
+  for (std::size_t i = 0; i < vectors.count(); ++i) options.ids.push_back(static_cast<std::int64_t>(3 * i + 1));
+  return built(vectors, options);
+}
+
+struct Batch {
+  std::vector<std::int64_t> ids;
+  std::vector<float> distances;
+};
+
+Batch asked(const Forest& forest, const Cells& cells, const Vectors& queries, std::size_t n, std::int64_t search_k,
+            std::size_t n_threads, const ItemFilter* filter = nullptr) {
+  Batch batch{std::vector<std::int64_t>(queries.count() * n), std::vector<float>(queries.count() * n)};
+  Cancellation never;
+  search_cells_batch(forest, cells, queries.bytes.data(), queries.stride(), queries.count(), n, search_k, n_threads,
+                     never, batch.ids.data(), batch.distances.data(), filter);
+  return batch;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("cells");
+
+TEST_CASE("every item that is there lies in one cell, and no cell is empty") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    for (const std::size_t n_items : {1, 2, 40, 3000}) {
+      const Vectors vectors = random_vectors(Layout::of(metric, 10), n_items, 1);
+      for (const Forest& forest : {built(vectors), with_holes(vectors)}) {
+        const Cells cells = cells_of(forest);
+        std::set<std::int32_t> items(cells.items.begin(), cells.items.end());
+        CHECK(items.size() == n_items);
+        CHECK(cells.items.size() == n_items);
+        for (const std::int32_t item : items) CHECK(forest.node(item).n_descendants() == 1);
+        for (std::size_t c = 0; c < cells.n_cells(); ++c) CHECK(cells.size_of(c) > 0);
+        CHECK(cells.group_starts.back() == cells.n_cells());
+      }
+    }
+  }
+}
+
+TEST_CASE("as many cells are made as were asked for, about, and by themselves they hold some fifty items") {
+  const Forest forest = built(random_vectors(Layout::of(Metric::euclidean, 8), 5000, 1));
+  for (const std::size_t wanted : {20, 100, 400}) {
+    const std::size_t made = cells_of(forest, 2, true, wanted).n_cells();
+    CHECK(made >= wanted / 2);
+    CHECK(made <= wanted * 2);
+  }
+  CHECK(cells_of(forest).n_cells() > 50);
+  CHECK(cells_of(forest).n_cells() < 200);
+}
+
+TEST_CASE("the same cells come out whatever the threads and the kernels") {
+  for (const Metric metric : kMetrics) {
+    const Forest forest = built(random_vectors(Layout::of(metric, 33), 2000, 5));
+    const std::vector<char> expected = file_of(forest, cells_of(forest, 1));
+    CHECK(file_of(forest, cells_of(forest, 3)) == expected);
+    for (const std::string& name : available_kernels()) {
+      use_kernels(name);
+      CHECK_MESSAGE(file_of(forest, cells_of(forest, 2)) == expected, metric_name(metric), " ", name);
+    }
+    use_kernels("");
+  }
+}
+
+TEST_CASE("degenerate items make cells that answer") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    for (const float value : {0.0f, 1.0f, 3e38f}) {
+      Vectors vectors = random_vectors(Layout::of(metric, 5), 300, 1);
+      if (!is_binary(metric)) {
+        for (std::size_t i = 0; i < vectors.count(); ++i) std::fill_n(vectors.floats(i), 5, value);
+      } else {
+        std::fill(vectors.bytes.begin(), vectors.bytes.end(), '\0');
+      }
+      const Forest forest = built(vectors);
+      const Cells cells = cells_of(forest);
+      const std::vector<Neighbor> found = search_cells(forest, cells, vectors.row(7), 5, 60);
+      CHECK(found.size() == 5);
+    }
+  }
+  const Forest empty = built(random_vectors(Layout::of(Metric::angular, 4), 0, 1));
+  const Cells none = cells_of(empty);
+  const float query[4] = {1, 2, 3, 4};
+  CHECK(none.n_cells() == 0);
+  CHECK(search_cells(empty, none, query, 3, -1).empty());
+}
+
+TEST_CASE("a budget for everything gives the exact answer, and one item fewer nearly so") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    const Vectors vectors = random_vectors(Layout::of(metric, 17), 1500, 1);
+    const Vectors queries = random_vectors(vectors.layout, 50, 2);
+    for (const Forest& forest : {built(vectors), with_holes(vectors)}) {
+      const Cells cells = cells_of(forest);
+      std::size_t found = 0;
+      for (std::size_t q = 0; q < queries.count(); ++q) {
+        const std::vector<Neighbor> expected = brute_force(forest, queries.row(q), 10);
+        for (const std::int64_t all : {-2, 1500, 100000}) {
+          CHECK(same(search_cells(forest, cells, queries.row(q), 10, all), expected));
+        }
+        for (const Neighbor& neighbor : search_cells(forest, cells, queries.row(q), 10, 1499)) {
+          found += neighbor.distance <= expected.back().distance ? 1 : 0;
+        }
+      }
+      CHECK(found >= 495);  // of 500: codes may misplace one
+    }
+  }
+}
+
+TEST_CASE("many queries get the answers that each gets alone, whatever the threads") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    const Vectors vectors = random_vectors(Layout::of(metric, 20), 3000, 1);
+    const Vectors queries = random_vectors(vectors.layout, 100, 2);
+    const Forest forest = with_holes(vectors);
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(forest.n_items));
+    for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % 5 != 0;
+    Restriction restriction;
+    restriction.include = {Selection::Kind::mask, mask.data(), nullptr, mask.size()};
+    ItemFilter filter(restriction, forest.n_items);
+    filter.keep_present(forest);
+    for (const bool with_codes : {true, false}) {
+      const Cells cells = cells_of(forest, 2, with_codes);
+      for (const bool filtered : {false, true}) {
+        const ItemFilter* const which = filtered ? &filter : nullptr;
+        for (const std::int64_t search_k : {-1, 0, 1, 300, 2000}) {
+          const Batch one = asked(forest, cells, queries, 7, search_k, 1, which);
+          const Batch three = asked(forest, cells, queries, 7, search_k, 3, which);
+          CHECK(one.ids == three.ids);
+          CHECK(one.distances == three.distances);
+          for (std::size_t q = 0; q < queries.count(); ++q) {
+            std::int64_t ids[7];
+            float distances[7];
+            write_answer(metric, search_cells(forest, cells, queries.row(q), 7, search_k, which), 7, ids, distances);
+            CHECK(std::equal(ids, ids + 7, one.ids.begin() + static_cast<std::ptrdiff_t>(7 * q)));
+            CHECK(std::equal(distances, distances + 7, one.distances.begin() + static_cast<std::ptrdiff_t>(7 * q)));
+            if (which != nullptr) {
+              for (const std::int64_t id : ids) CHECK((id == -1 || filter.passes(static_cast<std::int32_t>(id))));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("answers do not depend on the kernels") {
+  for (const Metric metric : kMetrics) {
+    const Vectors vectors = random_vectors(Layout::of(metric, 70), 2000, 1);
+    const Vectors queries = random_vectors(vectors.layout, 60, 2);
+    const Forest forest = built(vectors);
+    const Cells cells = cells_of(forest);
+    const Batch expected = asked(forest, cells, queries, 10, 400, 2);
+    for (const std::string& name : available_kernels()) {
+      use_kernels(name);
+      const Batch batch = asked(forest, cells, queries, 10, 400, 2);
+      CHECK_MESSAGE(batch.ids == expected.ids, metric_name(metric), " ", name);
+      CHECK(batch.distances == expected.distances);
+    }
+    use_kernels("");
+  }
+}
+
+TEST_CASE("a file of cells comes back as it was") {
+  for (const Metric metric : kMetrics) {
+    for (const bool with_codes : {true, false}) {
+      const Vectors vectors = random_vectors(Layout::of(metric, 13), 700, 1);
+      const Forest forest = with_holes(vectors);
+      const Cells cells = cells_of(forest, 2, with_codes);
+      const std::vector<char> bytes = file_of(forest, cells);
+      CHECK(bytes.size() == cells_file_bytes(forest, cells));
+      const std::shared_ptr<const Cells> again = parsed_cells(bytes, forest);
+      CHECK(file_of(forest, *again) == bytes);
+      CHECK(same(search_cells(forest, *again, vectors.row(3), 10, 200),
+                 search_cells(forest, cells, vectors.row(3), 10, 200)));
+    }
+  }
+}
+
+TEST_CASE("a file that is cut, damaged in any byte or of another forest is refused") {
+  const Forest forest = built(random_vectors(Layout::of(Metric::euclidean, 6), 200, 1));
+  const std::vector<char> bytes = file_of(forest, cells_of(forest));
+  for (std::size_t size = 0; size < bytes.size(); size = size * 2 + 1) {
+    const std::vector<char> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+    CHECK_THROWS_AS(parsed_cells(cut, forest), CorruptFile);
+  }
+  std::vector<char> longer = bytes;
+  longer.push_back('\0');
+  CHECK_THROWS_AS(parsed_cells(longer, forest), CorruptFile);
+  for (std::size_t at = 0; at < bytes.size(); at += 7) {
+    std::vector<char> damaged = bytes;
+    damaged[at] = static_cast<char>(damaged[at] ^ (1 << (at % 8)));
+    CHECK_THROWS_AS(parsed_cells(damaged, forest), CorruptFile);
+  }
+  const Forest other = built(random_vectors(Layout::of(Metric::euclidean, 6), 200, 2));
+  CHECK_THROWS_AS(parsed_cells(bytes, other), CorruptFile);
+}
+
+TEST_CASE("the budget told for an item is the least that scores its cell") {
+  const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 12), 1200, 1);
+  const Vectors queries = random_vectors(vectors.layout, 20, 2);
+  const Forest forest = with_holes(vectors);
+  const Cells cells = cells_of(forest, 2, false);  // without codes all that is scored may be answered
+  const std::vector<std::int64_t> targets = {1, 4, 301, 0, 5000, -1};
+  std::vector<std::int64_t> budgets(queries.count() * targets.size()), wanted;
+  for (std::size_t q = 0; q < queries.count(); ++q) wanted.insert(wanted.end(), targets.begin(), targets.end());
+  Cancellation never;
+  cell_budgets_to_find_batch(forest, cells, queries.bytes.data(), queries.stride(), queries.count(), wanted.data(),
+                             targets.size(), 2, never, budgets.data());
+  for (std::size_t q = 0; q < queries.count(); ++q) {
+    for (std::size_t t = 0; t < targets.size(); ++t) {
+      const std::int64_t budget = budgets[q * targets.size() + t];
+      if (t >= 3) {  // a hole, and numbers of no item
+        CHECK(budget == -1);
+        continue;
+      }
+      const auto found = ids_of(search_cells(forest, cells, queries.row(q), 1200, budget));
+      CHECK(std::find(found.begin(), found.end(), targets[t]) != found.end());
+    }
+  }
+}
+
+TEST_SUITE_END();
