@@ -168,15 +168,6 @@ py::array array_from(const std::vector<char>& vectors, std::size_t count, const 
   return rows;
 }
 
-PlainArray<std::int64_t> item_numbers_from(const py::object& ids) {
-  const py::array any(ids);
-  if (any.ndim() != 1) throw py::value_error("item numbers must have one dimension");
-  if (any.size() > 0 && any.dtype().kind() != 'i' && any.dtype().kind() != 'u') {
-    throw py::type_error("item numbers must be integers");
-  }
-  return PlainArray<std::int64_t>(any);
-}
-
 std::string path_from(const py::str& name) {
   PyObject* converted = nullptr;
   if (PyUnicode_FSConverter(name.ptr(), &converted) == 0) throw py::error_already_set();
