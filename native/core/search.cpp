@@ -34,16 +34,21 @@ void each_query(std::size_t n_queries, std::size_t n_threads, Cancellation& canc
 
 const std::vector<Neighbor>& search(const Forest& forest, const void* vector, std::size_t n, std::int64_t search_k,
                                     const ItemFilter* filter) {
-  Scratch& scratch = thread_scratch();
+  const BorrowedScratch borrowed;
+  Scratch& scratch = *borrowed;
   const Query query = Query::of(forest.layout, vector);
   if (search_k == -1) search_k = default_search_k(forest, n);
   const auto budget = static_cast<std::size_t>(search_k);
   scratch.best.reset(n);
   const auto offer = [&](const std::vector<std::int32_t>& items) {
-    scratch.distances.resize(items.size());
-    score_nodes(forest.layout, query, RowSet{forest.nodes.get(), forest.layout.node_size, items.data(), items.size()},
-                scratch.distances.data());
-    for (std::size_t i = 0; i < items.size(); ++i) scratch.best.offer(scratch.distances[i], items[i]);
+    for (std::size_t begin = 0; begin < items.size(); begin += kScoredAtOnce) {
+      const std::int32_t* const block = items.data() + begin;
+      const std::size_t count = std::min(kScoredAtOnce, items.size() - begin);
+      scratch.distances.resize(count);
+      score_nodes(forest.layout, query, RowSet{forest.nodes.get(), forest.layout.node_size, block, count},
+                  scratch.distances.data());
+      for (std::size_t i = 0; i < count; ++i) scratch.best.offer(scratch.distances[i], block[i]);
+    }
   };
   if (filter != nullptr && budget > 0 && better_scanned(forest, *filter, budget)) {
     each_block(*filter, kScoredAtOnce, scratch.candidates, offer);
@@ -63,7 +68,8 @@ const std::vector<Neighbor>& search(const Forest& forest, const void* vector, st
 
 void budgets_to_find(const Forest& forest, const void* vector, const std::int64_t* targets, std::size_t n_targets,
                      std::int64_t* budgets) {
-  Scratch& scratch = thread_scratch();
+  const BorrowedScratch borrowed;
+  Scratch& scratch = *borrowed;
   const Query query = Query::of(forest.layout, vector);
   SeenItems wanted(forest, scratch);
   for (std::size_t t = 0; t < n_targets; ++t) {
@@ -71,7 +77,7 @@ void budgets_to_find(const Forest& forest, const void* vector, const std::int64_
     if (targets[t] < 0 || targets[t] >= forest.n_items) continue;
     const auto item = static_cast<std::int32_t>(targets[t]);
     // The list of a root over holes is filled up with zeros, so item 0 may be met and yet be a hole.
-    if (forest.node(item).n_descendants() == 1) wanted.add(item);
+    if (forest.node(item).n_descendants() == 1) wanted.add(&item, 1, AnyItem{});
   }
   std::size_t missing = wanted.items().size();
   if (missing == 0) return;
