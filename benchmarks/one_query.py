@@ -67,9 +67,10 @@ def measure(
         row = {"set": name, "trees": n_trees, "search_k": budget, **compare(peer, ours, queries, truth, budget)}
         figures.append(row)
         print(
-            f"{name:8} {n_trees} trees, search_k {budget:6}: recall {row['recall']:.4f}, annoy's {row['annoy_recall']:.4f};"
-            f" {row['queries_per_second']:,.0f} queries/s, annoy {row['annoy_queries_per_second']:,.0f}:"
-            f" {row['ratio']:.2f} times; {row['different_answers']} of {len(queries)} answers differ",
+            f"{name:8} {n_trees} trees, search_k {budget:6}: recall {row['recall']:.4f}, annoy's"
+            f" {row['annoy_recall']:.4f}; {row['queries_per_second']:,.0f} queries/s,"
+            f" annoy {row['annoy_queries_per_second']:,.0f}: {row['ratio']:.2f} times;"
+            f" {row['different_answers']} of {len(queries)} answers differ",
             flush=True,
         )
     return figures
