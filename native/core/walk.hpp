@@ -50,6 +50,12 @@ inline float child_priority(Metric metric, float parent, float margin, int side)
   return std::min(parent, side == 1 ? margin : -margin);
 }
 
+// Brings a node into the cache before it is looked at.
+inline void fetch_node(const Forest& forest, std::int32_t id) {
+  const char* const node = forest.at(id);
+  for (std::size_t at = 0; at < forest.layout.node_size; at += 64) __builtin_prefetch(node + at);
+}
+
 // Walks all trees best-first and hands the item numbers of each leaf to a visitor. Nodes lie all over the file, so most
 // of a walk would be waiting for memory: a node is fetched as soon as it is known to be visited before long.
 class Walk {
@@ -60,9 +66,10 @@ class Walk {
     for (const std::int32_t root : forest.roots) queue_.push(start, root);
   }
 
-  // Calls meet(items, n) until it says false or nothing is left.
-  template <class Meet>
-  void run(Meet&& meet) {
+  // Calls meet(items, n) until it says false or nothing is left; and meanwhile() for work that can be done while the
+  // next node is on its way.
+  template <class Meet, class Meanwhile>
+  void run(Meet&& meet, Meanwhile&& meanwhile) {
     while (!queue_.empty()) {
       const Visit visit = queue_.top();
       const NodeView node = forest_.node(visit.node);
@@ -70,10 +77,11 @@ class Walk {
       const bool is_item = visit.node < forest_.n_items;
       if (!is_item && n > forest_.layout.list_capacity) {
         go_on_below(visit, node);
+        meanwhile();
         continue;
       }
       queue_.pop();
-      if (!queue_.empty()) fetch(queue_.top().node);
+      if (!queue_.empty()) fetch_node(forest_, queue_.top().node);
       if (!is_item) {
         if (!meet(node.list(), static_cast<std::size_t>(n))) return;
       } else if (n == 1 && !meet(&visit.node, std::size_t{1})) {
@@ -88,15 +96,10 @@ class Walk {
     const float margin = plane_margin(forest_.layout, split, query_);
     const int near = margin > 0.0f ? 1 : 0;
     // The near child keeps most of the priority. What comes next is in its place mostly, or is visited soon.
-    fetch(split.child(near));
+    fetch_node(forest_, split.child(near));
     queue_.replace_top(child_priority(metric, visit.priority, margin, near), split.child(near));
     queue_.push(child_priority(metric, visit.priority, margin, 1 - near), split.child(1 - near));
-    fetch(queue_.top().node);
-  }
-
-  void fetch(std::int32_t id) const {
-    const char* const node = forest_.at(id);
-    for (std::size_t at = 0; at < forest_.layout.node_size; at += 64) __builtin_prefetch(node + at);
+    fetch_node(forest_, queue_.top().node);
   }
 
   const Forest& forest_;
@@ -116,27 +119,27 @@ struct AnyItem {
   bool operator()(std::int32_t) const { return true; }
 };
 
-// Puts into `seen` the items that pass and that a walk meets before it has met `budget` of them, repeats counted.
-template <class Passes>
+// Puts into `seen` the items that pass and that a walk meets before it has met `budget` of them, repeats counted. What
+// meanwhile() does is as for Walk.
+template <class Passes, class Meanwhile>
 void meet_items(const Forest& forest, const Query& query, std::size_t budget, const Passes& passes, VisitQueue& queue,
-                SeenItems& seen) {
+                SeenItems& seen, Meanwhile&& meanwhile) {
   if (budget == 0) return;
   std::size_t met = 0;
-  Walk(forest, query, queue).run([&](const std::int32_t* items, std::size_t count) {
+  const auto meet = [&](const std::int32_t* items, std::size_t count) {
     met += seen.add(items, count, passes);
     return met < budget;
-  });
+  };
+  Walk(forest, query, queue).run(meet, meanwhile);
 }
 
-// The items met, without holes; in `storage` if they had to be copied.
-inline const std::vector<std::int32_t>& present(const Forest& forest, const std::vector<std::int32_t>& items,
-                                                std::vector<std::int32_t>& storage) {
-  if (!forest.has_holes) return items;
-  storage.clear();
+// The items met, without holes.
+inline std::vector<std::int32_t> present(const Forest& forest, const std::vector<std::int32_t>& items) {
+  std::vector<std::int32_t> found;
   for (const std::int32_t id : items) {
-    if (forest.node(id).n_descendants() == 1) storage.push_back(id);
+    if (forest.node(id).n_descendants() == 1) found.push_back(id);
   }
-  return storage;
+  return found;
 }
 
 }  // namespace dask_annoy

@@ -74,9 +74,10 @@ std::vector<Neighbor> within(const Forest& forest, const void* vector, double ra
   } else {
     SeenItems seen(forest, scratch);
     if (filter != nullptr) {
-      meet_items(forest, query, budget, [&](std::int32_t item) { return filter->passes(item); }, scratch.queue, seen);
+      const auto passes = [&](std::int32_t item) { return filter->passes(item); };
+      meet_items(forest, query, budget, passes, scratch.queue, seen, [] {});
     } else {
-      meet_items(forest, query, budget, AnyItem{}, scratch.queue, seen);
+      meet_items(forest, query, budget, AnyItem{}, scratch.queue, seen, [] {});
     }
     scorer.score_items(seen.items());
   }
