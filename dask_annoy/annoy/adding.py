@@ -85,8 +85,15 @@ def item_numbers(ids: ArrayLike) -> NDArray[np.int64]:
     ------
     InvalidIdsError
         If they are not integers in one dimension.
+    IndexError
+        If one has more bits than any item's number.
     """
     given = np.asarray(ids)
+    if given.dtype.kind in "uO" and given.ndim == 1:  # what numpy knows no int64 for
+        numbers = given if given.dtype == object else given[given > np.iinfo(np.int64).max]
+        for number in numbers:
+            if isinstance(number, int | np.integer) and not -(2**63) <= number < 2**63:
+                raise IndexError(f"Item index {number} is no item's: item numbers are below 2^31 - 1")
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
         raise InvalidIdsError(f"item numbers must be integers in one dimension, got {given.dtype} {given.shape}")
     return given.astype(np.int64)

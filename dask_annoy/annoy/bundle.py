@@ -122,7 +122,7 @@ def save_bundle(
                 label_ids = _write_array(folder / _LABEL_IDS, self._labels.ids)
         manifest = BundleManifest(
             library=f"dask-annoy {importlib.metadata.version('dask-annoy')}",
-            metric=self.metric,  # type: ignore[arg-type]  # pydantic checks it
+            metric=self.metric,
             f=self.f,
             n_items=self.get_n_items(),
             n_trees=self.get_n_trees(),

@@ -14,23 +14,27 @@ class SharedLock:
 
     A waiting writer goes before readers that come later, so that a stream of readers does not keep it out. A thread
     that holds the lock exclusively may also take it shared, but not the other way round.
+
+    A signal handler runs in the middle of what its thread does, be it waiting for this lock: what it may take, it gets,
+    and it never waits for the code that it interrupted.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition(threading.RLock())  # a handler may come while its thread holds it
         self._readers: dict[int, int] = {}  # thread → how often it holds the lock
         self._writer: int | None = None
         self._writer_depth = 0
-        self._waiting_writers = 0
+        self._waiting_writers: list[int] = []  # threads
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Wait for the writer, if there is one; then hold the lock together with other readers."""
         me = threading.get_ident()
         with self._changed:
-            # Who reads already passes a waiting writer: they would wait for each other.
-            if self._writer != me and me not in self._readers:
-                self._changed.wait_for(lambda: self._writer is None and not self._waiting_writers)
+            # Who reads already, or waits to write, passes a waiting writer: they would wait for each other.
+            passes = me in self._readers or me in self._waiting_writers
+            if self._writer != me:
+                self._changed.wait_for(lambda: self._writer is None and (passes or not self._waiting_writers))
             self._readers[me] = self._readers.get(me, 0) + 1
         try:
             yield
@@ -55,12 +59,12 @@ class SharedLock:
             if self._writer != me:
                 if me in self._readers:
                     raise RuntimeError("an index cannot be changed by the thread that is in the middle of asking it")
-                self._waiting_writers += 1
+                self._waiting_writers.append(me)
                 try:
                     self._changed.wait_for(lambda: self._writer is None and not self._readers)
                     self._writer = me
                 finally:
-                    self._waiting_writers -= 1
+                    self._waiting_writers.remove(me)
                     self._changed.notify_all()  # an interrupted wait lets readers in again
             self._writer_depth += 1
         try:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from dask_annoy._native import metric_names
 from dask_annoy.annoy.parameters import PickleMode
 from dask_annoy.errors import CorruptIndexError
 from dask_annoy.storage.document import Document, parse_versioned
@@ -38,7 +39,14 @@ __all__ = [
 METADATA_VERSION: Final = 1
 _MAX_BYTES: Final = 32 * 2**20
 
-MetricName = Literal["angular", "euclidean", "manhattan", "hamming", "dot"]
+
+def _known_metric(name: str) -> str:
+    if name not in metric_names():
+        raise ValueError(f"no such metric: {name!r}; known are {', '.join(map(repr, metric_names()))}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 FeatureNames = tuple[str, ...]
 Width = Annotated[int, Field(ge=1, lt=2**31)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
@@ -105,7 +113,7 @@ def to_metadata(self: Index, *, include_info: bool = True) -> dict[str, Any]:
             else Persistence(
                 path=path,
                 f=self.f,
-                metric=self.metric,  # type: ignore[arg-type]  # pydantic checks it
+                metric=self.metric,
                 n_items=self.get_n_items(),
                 n_trees=self.get_n_trees(),
             ),

@@ -1,8 +1,10 @@
-"""The names a metric goes by: aliases of the literature to Annoy's five."""
+"""The names a metric goes by: those of the native registry, and aliases of the literature."""
 
 from __future__ import annotations
 
 from typing import Final
+
+from dask_annoy._native import metric_names
 
 __all__ = ["DEFAULT_METRIC", "METRIC_ALIASES", "canonical_metric"]
 
@@ -10,15 +12,17 @@ DEFAULT_METRIC: Final = "angular"
 
 #: Each name that is understood, and Annoy's name for it. ``lstsq`` stands for least squares.
 METRIC_ALIASES: Final = {
-    alias: name
-    for name, aliases in {
-        "angular": ("cosine",),
-        "euclidean": ("l2", "lstsq"),
-        "manhattan": ("l1", "cityblock", "taxicab"),
-        "dot": ("@", ".", "dotproduct", "inner", "innerproduct"),
-        "hamming": (),
-    }.items()
-    for alias in (name, *aliases)
+    **{name: name for name in metric_names()},
+    **{
+        alias: name
+        for name, aliases in {
+            "angular": ("cosine",),
+            "euclidean": ("l2", "lstsq"),
+            "manhattan": ("l1", "cityblock", "taxicab"),
+            "dot": ("@", ".", "dotproduct", "inner", "innerproduct"),
+        }.items()
+        for alias in aliases
+    },
 }
 
 

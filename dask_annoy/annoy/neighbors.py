@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dask_annoy.annoy.adding import item_numbers
 from dask_annoy.annoy.extras import optional
 from dask_annoy.annoy.rows import read_rows
 from dask_annoy.annoy.search import Found, ItemQueries, Queries, VectorQueries, find_neighbors, require_full_rows
@@ -285,7 +286,7 @@ def _queries(index: Index, X: Any, missing_value: float | None) -> Queries:
 
 
 def _item_query(item: int) -> Queries:
-    return ItemQueries(np.array([item], np.int64))
+    return ItemQueries(item_numbers([item]))
 
 
 def _vector_query(vector: ArrayLike) -> Queries:

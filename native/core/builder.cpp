@@ -34,7 +34,7 @@ void write_item(const Layout& layout, const char* vector, char* node) {
   NodeWriter writer(node, layout);
   writer.set_n_descendants(1);
   std::memcpy(node + layout.vector_offset, vector, layout.vector_bytes());
-  if (layout.metric == Metric::angular) {
+  if (stores_norm(layout.metric)) {
     const float* v = NodeView(node, layout).vector();
     writer.set_scalar(kernels().dot(v, v, layout.width));
   }

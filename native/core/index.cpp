@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <shared_mutex>
 #include <stdexcept>
 #include <utility>
 
@@ -129,7 +130,7 @@ class Index::View {
 
  private:
   const Layout& layout_;
-  std::shared_lock<std::shared_mutex> lock_;
+  std::shared_lock<IndexMutex> lock_;
   std::shared_ptr<const Forest> forest_;
   std::shared_ptr<const Cells> cells_;
   const ForestBuilder* builder_ = nullptr;

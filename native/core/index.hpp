@@ -8,13 +8,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "core/builder.hpp"
 #include "core/cells.hpp"
 #include "core/forest.hpp"
+#include "core/index_mutex.hpp"
 #include "core/item_filter.hpp"
 #include "core/parallel.hpp"
 #include "core/topk.hpp"
@@ -148,7 +148,7 @@ class Index {
   void reset();
 
   const Layout layout_;
-  mutable std::shared_mutex mutex_;
+  mutable IndexMutex mutex_;
   std::uint64_t seed_ = kDefaultSeed;
   std::optional<ForestBuilder> builder_;  // absent while a file is loaded
   std::shared_ptr<const Forest> forest_;  // present once built or loaded

@@ -29,6 +29,8 @@ class TopK {
     heap_.clear();
   }
 
+  std::size_t capacity() const { return heap_.capacity(); }
+
   // Distances are never NaN: scoring turns NaN into infinity.
   void offer(float distance, std::int64_t id) {
     const Neighbor candidate{distance, id};

@@ -63,7 +63,8 @@ std::vector<Neighbor> within(const Forest& forest, const void* vector, double ra
                              std::int64_t search_k, const ItemFilter* filter, Cancellation& cancellation) {
   const Query query = Query::of(forest.layout, vector);
   Scorer scorer(forest, query, radius, cancellation);
-  Scratch& scratch = thread_scratch();
+  const BorrowedScratch borrowed;
+  Scratch& scratch = *borrowed;
   const auto budget = static_cast<std::size_t>(search_k);
   if (search_k < 0 && filter == nullptr) {
     scorer.score_all();
@@ -73,9 +74,10 @@ std::vector<Neighbor> within(const Forest& forest, const void* vector, double ra
   } else {
     SeenItems seen(forest, scratch);
     if (filter != nullptr) {
-      meet_items(forest, query, budget, [&](std::int32_t item) { return filter->passes(item); }, scratch.queue, seen);
+      const auto passes = [&](std::int32_t item) { return filter->passes(item); };
+      meet_items(forest, query, budget, passes, scratch.queue, seen, [] {});
     } else {
-      meet_items(forest, query, budget, AnyItem{}, scratch.queue, seen);
+      meet_items(forest, query, budget, AnyItem{}, scratch.queue, seen, [] {});
     }
     scorer.score_items(seen.items());
   }

@@ -53,6 +53,14 @@ std::vector<float> floats_from(const py::object& vector, std::size_t width) {
     return values;
   }
   for (std::size_t i = 0; i < width; ++i) {
+    // What a list of Python's own numbers holds needs no code of the caller's.
+    if (PyList_CheckExact(vector.ptr()) && i < static_cast<std::size_t>(PyList_GET_SIZE(vector.ptr()))) {
+      PyObject* const item = PyList_GET_ITEM(vector.ptr(), static_cast<Py_ssize_t>(i));
+      if (PyFloat_CheckExact(item)) {
+        values[i] = static_cast<float>(PyFloat_AS_DOUBLE(item));
+        continue;
+      }
+    }
     // By key and checked, even for a list: mappings are vectors, too, and an element's __float__ may shorten a list.
     const auto item = py::reinterpret_steal<py::object>(PyObject_GetItem(vector.ptr(), py::int_(i).ptr()));
     if (!item) throw py::error_already_set();
@@ -166,15 +174,6 @@ py::array array_from(const std::vector<char>& vectors, std::size_t count, const 
     out[i] = static_cast<float>(word(i / layout.width, d / 64) >> (d % 64) & 1);
   }
   return rows;
-}
-
-PlainArray<std::int64_t> item_numbers_from(const py::object& ids) {
-  const py::array any(ids);
-  if (any.ndim() != 1) throw py::value_error("item numbers must have one dimension");
-  if (any.size() > 0 && any.dtype().kind() != 'i' && any.dtype().kind() != 'u') {
-    throw py::type_error("item numbers must be integers");
-  }
-  return PlainArray<std::int64_t>(any);
 }
 
 std::string path_from(const py::str& name) {

@@ -35,9 +35,6 @@ Rows rows_from(const py::object& array, const Layout& layout, bool packed);
 // The other way: `count` vectors as the core stores them to an array of shape (count, width), or of bytes when packed.
 py::array array_from(const std::vector<char>& vectors, std::size_t count, const Layout& layout, bool packed);
 
-// Item numbers from anything that converts to one dimension of integers.
-PlainArray<std::int64_t> item_numbers_from(const py::object& ids);
-
 // A file's name as the operating system takes it. ValueError for a name with a null character.
 std::string path_from(const py::str& name);
 

@@ -7,6 +7,7 @@
 #include "core/errors.hpp"
 #include "python/arrays.hpp"
 #include "python/held_index.hpp"
+#include "python/item_numbers.hpp"
 
 namespace dask_annoy {
 

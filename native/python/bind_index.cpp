@@ -6,6 +6,7 @@
 
 #include "python/arrays.hpp"
 #include "python/held_index.hpp"
+#include "python/item_numbers.hpp"
 
 namespace dask_annoy {
 
@@ -28,10 +29,10 @@ std::unique_ptr<HeldIndex> make(std::int64_t f, const py::object& metric) {
   return std::make_unique<HeldIndex>(std::make_shared<Index>(metric_from_name(name), static_cast<std::size_t>(f)));
 }
 
-void add_item(Index& self, std::int64_t i, const py::object& vector) {
+void add_item(Index& self, ItemNumber i, const py::object& vector) {
   const std::vector<char> bytes = vector_from(vector, self.layout());
   const py::gil_scoped_release unlocked;
-  self.add(bytes.data(), bytes.size(), 1, &i);
+  self.add(bytes.data(), bytes.size(), 1, &i.value);
 }
 
 py::object add_items(Index& self, const py::object& X, const py::object& ids, bool packed) {
@@ -126,11 +127,11 @@ void set_seed(Index& self, std::int64_t seed) {
   self.set_seed(static_cast<std::uint64_t>(seed));
 }
 
-py::list get_item_vector(const Index& self, std::int64_t i) {
+py::list get_item_vector(const Index& self, ItemNumber i) {
   std::vector<char> bytes;
   {
     const py::gil_scoped_release unlocked;
-    bytes = self.item_node(i);
+    bytes = self.item_node(i.value);
   }
   const Layout& layout = self.layout();
   const NodeView node(bytes.data(), layout);
@@ -141,9 +142,9 @@ py::list get_item_vector(const Index& self, std::int64_t i) {
   return vector;
 }
 
-float get_distance(const Index& self, std::int64_t i, std::int64_t j) {
+float get_distance(const Index& self, ItemNumber i, ItemNumber j) {
   const py::gil_scoped_release unlocked;
-  return returned_distance(self.layout().metric, self.distance(i, j));
+  return returned_distance(self.layout().metric, self.distance(i.value, j.value));
 }
 
 }  // namespace
@@ -173,7 +174,7 @@ Annoy 1.17.3, in both directions; dot files of Annoy's development version are r
       .def_property_readonly(
           "metric", [](const Index& self) { return std::string(metric_name(self.layout().metric)); },
           "Name of the metric.")
-      .def("add_item", &add_item, integer("i"), py::arg("vector"), R"doc(
+      .def("add_item", &add_item, py::arg("i"), py::arg("vector"), R"doc(
 Put a vector under the number ``i``; a number given again replaces its vector.
 
 Raises
@@ -287,8 +288,8 @@ nothing. The end of a ``with`` statement closes, too.
       .def_property_readonly("closed", &HeldIndex::is_closed, "Whether the index is closed.")
       .def("on_disk_build", &on_disk_build, py::arg("fn"),
            "Build in this file instead of in memory; call it before the first item.")
-      .def("get_item_vector", &get_item_vector, integer("i"), py::pos_only(), "The vector of item ``i``, as a list.")
-      .def("get_distance", &get_distance, integer("i"), integer("j"), py::pos_only(),
+      .def("get_item_vector", &get_item_vector, py::arg("i"), py::pos_only(), "The vector of item ``i``, as a list.")
+      .def("get_distance", &get_distance, py::arg("i"), py::arg("j"), py::pos_only(),
            "Distance of two items (for dot their product).")
       .def(
           "get_n_items", [](const Index& self) { return self.n_items(); }, unlocked(), "Highest item number + 1.")

@@ -6,6 +6,7 @@
 
 #include "python/arrays.hpp"
 #include "python/held_index.hpp"
+#include "python/item_numbers.hpp"
 #include "python/restriction.hpp"
 
 namespace dask_annoy {
@@ -39,14 +40,14 @@ py::object get_nns_by_vector(const Index& self, const py::object& vector, std::i
   return answer(self.layout().metric, found, include_distances);
 }
 
-py::object get_nns_by_item(const Index& self, std::int64_t i, std::int64_t n, std::int64_t search_k,
+py::object get_nns_by_item(const Index& self, ItemNumber i, std::int64_t n, std::int64_t search_k,
                            bool include_distances, const py::object& include, const py::object& exclude) {
   const PyRestriction restriction(include, exclude);
   const std::size_t size = answer_size(n);
   std::vector<Neighbor> found;
   {
     const py::gil_scoped_release unlocked;
-    found = self.nearest_to_item(i, size, search_k, restriction.get());
+    found = self.nearest_to_item(i.value, size, search_k, restriction.get());
   }
   return answer(self.layout().metric, found, include_distances);
 }
@@ -71,7 +72,7 @@ py::object get_nns_within_by_vector(const Index& self, const py::object& vector,
   return answer(self.layout().metric, found, include_distances);
 }
 
-py::object get_nns_within_by_item(const Index& self, std::int64_t i, double radius, std::int64_t limit,
+py::object get_nns_within_by_item(const Index& self, ItemNumber i, double radius, std::int64_t limit,
                                   std::int64_t search_k, bool include_distances, const py::object& include,
                                   const py::object& exclude) {
   const PyRestriction restriction(include, exclude);
@@ -80,7 +81,7 @@ py::object get_nns_within_by_item(const Index& self, std::int64_t i, double radi
   std::vector<Neighbor> found;
   {
     const py::gil_scoped_release unlocked;
-    found = self.within_of_item(i, radius, most, search_k, cancellation, restriction.get());
+    found = self.within_of_item(i.value, radius, most, search_k, cancellation, restriction.get());
   }
   return answer(self.layout().metric, found, include_distances);
 }
@@ -129,7 +130,7 @@ py::object get_nns_by_items(const Index& self, const py::object& items, std::int
 py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X, const py::object& targets, int n_jobs,
                                           bool packed) {
   const Rows rows = rows_from(X, self.layout(), packed);
-  const PlainArray<std::int64_t> wanted(targets);
+  const PlainArray<std::int64_t> wanted = integers_from(targets, "targets");
   if (wanted.ndim() != 2 || static_cast<std::size_t>(wanted.shape(0)) != rows.count) {
     throw py::value_error("targets must have the shape (" + std::to_string(rows.count) + ", k)");
   }
@@ -146,7 +147,7 @@ py::array_t<std::int64_t> budgets_to_find(const Index& self, const py::object& X
 
 void bind_queries(py::class_<HeldIndex>& index) {
   index
-      .def("get_nns_by_item", &get_nns_by_item, integer("i"), integer("n"), integer("search_k") = -1,
+      .def("get_nns_by_item", &get_nns_by_item, py::arg("i"), integer("n"), integer("search_k") = -1,
            py::arg("include_distances") = false, py::kw_only(), py::arg("include") = py::none(),
            py::arg("exclude") = py::none(), R"doc(
 The ``n`` items nearest to item ``i``, itself included.
@@ -221,7 +222,7 @@ Raises
 ValueError
     If the radius is NaN, or the limit below -1.
 )doc")
-      .def("get_nns_within_by_item", &get_nns_within_by_item, integer("i"), py::arg("radius"), integer("limit") = -1,
+      .def("get_nns_within_by_item", &get_nns_within_by_item, py::arg("i"), py::arg("radius"), integer("limit") = -1,
            integer("search_k") = -1, py::arg("include_distances") = false, py::kw_only(),
            py::arg("include") = py::none(), py::arg("exclude") = py::none(),
            "The items within a distance of item ``i``, itself included; see :meth:`get_nns_within_by_vector`.")

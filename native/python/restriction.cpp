@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "python/item_numbers.hpp"
+
 namespace dask_annoy {
 
 namespace {
@@ -22,7 +24,7 @@ Selection selection_from(const py::object& items, const char* name, py::object& 
     selection.mask = reinterpret_cast<const std::uint8_t*>(mask.data());
     keep = mask;
   } else if (kind == 'i' || kind == 'u' || selection.size == 0) {
-    const PlainArray<std::int64_t> numbers(any);
+    const PlainArray<std::int64_t> numbers = integers_from(any, name);
     selection.kind = Selection::Kind::numbers;
     selection.numbers = numbers.data();
     keep = numbers;

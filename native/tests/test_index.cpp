@@ -439,6 +439,61 @@ TEST_CASE("a load or a save that is stopped leaves everything as it was") {
   CHECK(folder.names().size() == 1);
 }
 
+TEST_CASE("what a call runs from within may use other indexes, and is refused where it would wait for itself") {
+  const TemporaryFolder folder;
+  Index index(Metric::euclidean, kWidth);
+  fill(index, 3000);
+  Index other(Metric::euclidean, kWidth);
+  Cancellation never;
+  const auto from_within = [&](const std::function<void()>& use) {
+    return Cancellation([use] {
+      use();
+      return true;  // and then stop
+    });
+  };
+  const Vectors queries = random_vectors(index.layout(), 2000, 2);
+  std::vector<std::int64_t> ids(queries.count());
+  std::vector<float> distances(queries.count());
+  const auto ask_at_length = [&](Cancellation& cancellation) {
+    while (true) {
+      index.nearest_batch(queries.bytes.data(), queries.stride(), queries.count(), 1, 100000, 1, cancellation,
+                          ids.data(), distances.data());
+    }
+  };
+  const auto add_one = [&](Index& to) { to.add(queries.bytes.data(), queries.stride(), 1, nullptr); };
+
+  // While it is changed neither questions nor changes have anything to hold on to.
+  for (const auto& use : std::vector<std::function<void()>>{[&] { index.n_items(); }, [&] { index.close(); }}) {
+    Cancellation cancellation = from_within(use);
+    CHECK_THROWS_WITH_AS(index.build(1'000'000, 1, cancellation), doctest::Contains("being changed"), StateError);
+    CHECK(index.n_items() == 3000);
+    CHECK(!index.is_built());
+  }
+  Cancellation with_another = from_within([&] { add_one(other); });
+  CHECK_THROWS_AS(index.build(1'000'000, 1, with_another), Interrupted);
+  CHECK(other.n_items() == 1);
+
+  // While a forest in memory is asked, more may be asked, but nothing changed.
+  build(index);
+  Cancellation asking = from_within([&] { CHECK(index.nearest(queries.row(0), 1, -1).size() == 1); });
+  CHECK_THROWS_AS(ask_at_length(asking), Interrupted);
+  for (const auto& use :
+       std::vector<std::function<void()>>{[&] { index.unbuild(); }, [&] { index.unload(); },
+                                          [&] { index.save(folder.file("x"), false); }, [&] { index.close(); }}) {
+    Cancellation changing = from_within(use);
+    CHECK_THROWS_WITH_AS(ask_at_length(changing), doctest::Contains("being asked"), StateError);
+  }
+  CHECK(index.n_items() == 3000);
+
+  // A query of a loaded file holds the file and not the index.
+  index.save(folder.file("saved"), false);
+  Cancellation closing = from_within([&] { index.close(); });
+  CHECK_THROWS_AS(index.nearest_batch(queries.bytes.data(), queries.stride(), queries.count(), 1, 1'000'000'000, 1,
+                                      closing, ids.data(), distances.data()),
+                  Interrupted);
+  CHECK(index.is_closed());
+}
+
 TEST_CASE("two threads may save at once and both files are whole") {
   const TemporaryFolder folder;
   std::vector<std::thread> threads;

@@ -200,8 +200,13 @@ def test_numbers_that_are_no_items_are_refused(vectors: Vectors) -> None:
             index.transform([number], input_type="item")
         with pytest.raises(IndexError):
             index.kneighbors(vectors, exclude_item_ids=[number])
-    with pytest.raises(OverflowError):
-        index.query_by_item(2**70)
+    for far in (2**70, np.uint64(2**63 + 4), np.uint64(2**64 - 1)):
+        with pytest.raises(IndexError, match=str(far)):
+            index.query_by_item(far)
+        with pytest.raises(IndexError, match=str(far)):
+            index.add_items(vectors[:1], ids=[far])
+    with pytest.raises(ValueError, match="integers"):
+        index.query_by_item(1.5)  # type: ignore[arg-type]
 
 
 def test_the_columns_of_a_graph_are_item_numbers(vectors: Vectors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,36 @@ def test_a_thread_takes_again_what_it_holds_but_does_not_wait_for_itself() -> No
         pass
     with ThreadPoolExecutor(1) as pool:  # nothing is left held
         pool.submit(lambda: lock.exclusive().__enter__()).result(PATIENCE)
+
+
+def test_a_signal_handler_does_not_wait_for_what_it_interrupts() -> None:
+    lock = SharedLock()
+    reading, handled = threading.Event(), threading.Event()
+
+    def handle(*_: object) -> None:
+        with lock.shared():  # passes this thread's own wait to write
+            handled.set()
+
+    def read() -> None:
+        with lock.shared():
+            reading.set()
+            while not lock._waiting_writers:  # the main thread has come to wait
+                assert threading.main_thread().is_alive()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            assert handled.wait(PATIENCE)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(read)
+            assert reading.wait(PATIENCE)
+            with lock.exclusive():
+                assert handled.is_set()
+            reader.result(PATIENCE)
+        with lock._changed, lock.shared():  # as from a handler while its thread looks at the lock's state
+            pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_query_does_not_wait_for_another_and_a_change_waits_for_both(vectors: Vectors) -> None:

@@ -278,6 +278,29 @@ def test_item_numbers_may_be_any_integers(kind: str) -> None:
     assert index.get_nns_by_items(np.array([4, 2], kind), 1)[:, 0].tolist() == [4, 2]
 
 
+@pytest.mark.parametrize("number", [2**63, 2**63 + 4, 2**64 - 1])
+def test_numbers_beyond_63_bits_are_named_and_never_wrapped_round(number: int) -> None:
+    index = built()
+    one, many = np.uint64(number), np.array([3, number], np.uint64)
+    for call in (
+        lambda: index.get_nns_by_item(one, 1),
+        lambda: index.get_nns_within_by_item(one, 1.0),
+        lambda: index.get_item_vector(one),
+        lambda: index.get_distance(1, one),
+        lambda: index.get_distance(number, 1),
+        lambda: AnnoyIndex(4, "angular").add_item(one, [1, 2, 3, 4]),
+        lambda: AnnoyIndex(4, "angular").add_items(vectors_of(2), many),
+        lambda: index.get_nns_by_items(many, 1),
+        lambda: index.get_nns_by_item(0, 1, include=many),
+        lambda: index.get_nns_by_vectors(vectors_of(2), 1, exclude=many),
+        lambda: index.get_item_vectors(many),
+        lambda: index.budgets_to_find(vectors_of(1), many[None]),
+    ):
+        with pytest.raises(IndexError, match=str(number)):
+            call()
+    assert one not in index
+
+
 # --- bits
 
 

@@ -181,8 +181,10 @@ def test_numbers_beyond_32_bits_are_no_items_and_large_budgets() -> None:
         ours.set_seed(far)
     with pytest.raises(OverflowError):
         index.get_item_vector(2**70)
-    with pytest.raises(TypeError):
+    with pytest.raises(IndexError, match=str(2**70)):
         ours.get_item_vector(2**70)
+    with pytest.raises(TypeError):
+        ours.get_nns_by_item(0, 2**70)
 
 
 def test_flags_may_be_anything_with_a_truth_value() -> None:

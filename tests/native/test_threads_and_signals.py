@@ -66,6 +66,7 @@ def test_python_threads_make_progress_while_a_forest_is_built(n_jobs: int) -> No
 
 
 CHILD = """
+import os
 import sys
 import numpy as np
 from dask_annoy import AnnoyIndex
@@ -84,6 +85,9 @@ index = AnnoyIndex(4, "euclidean")
 index.add_items(vectors[:2000])
 if sys.argv[1] in ("batch", "budgets"):
     index.build(10)
+elif sys.argv[1] == "save":
+    index.add_items(vectors[2000:])
+    index.build(50, int(sys.argv[2]))
 exact = ExactSearch(vectors, "euclidean", 4, 1)
 set_stop_check(tell)
 try:
@@ -94,6 +98,9 @@ try:
             index.get_nns_by_vectors(vectors, 10, 10**6, n_jobs=int(sys.argv[2]))
     elif sys.argv[1] == "load":
         index.load(sys.argv[3])
+    elif sys.argv[1] == "save":
+        while True:
+            index.save(sys.argv[3] + ".saved")
     elif sys.argv[1] == "budgets":
         while True:
             index.budgets_to_find(vectors, np.full((len(vectors), 1), 5), n_jobs=int(sys.argv[2]))
@@ -107,12 +114,16 @@ except KeyboardInterrupt:
         assert index.get_n_trees() == 0
         index.build(2)
     assert index.get_nns_by_vector(vectors[7], 1, 10**6) == [7] or sys.argv[1] == "exact"
+    if sys.argv[1] == "save":
+        folder, name = os.path.split(sys.argv[3])
+        assert set(os.listdir(folder)) <= {name, name + ".saved"}
+        index.save(sys.argv[3] + ".saved")
     print("usable", flush=True)
 """
 
 
 @pytest.mark.parametrize("n_jobs", ["1", "2"])
-@pytest.mark.parametrize("call", ["build", "batch", "budgets", "exact", "load"])
+@pytest.mark.parametrize("call", ["build", "batch", "budgets", "exact", "load", "save"])
 def test_ctrl_c_stops_a_long_call_and_leaves_the_index_usable(call: str, n_jobs: str, tmp_path: Path) -> None:
     # A file of zeros that takes no room on the disk: 2^31 - 2 nodes to look at.
     huge = tmp_path / "huge"
@@ -134,6 +145,74 @@ def test_ctrl_c_stops_a_long_call_and_leaves_the_index_usable(call: str, n_jobs:
             child.kill()
     assert output == "stopped\nusable\n", errors
     assert child.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("under_way", "use", "message"),
+    [
+        ("build", len, "being changed"),
+        ("build", lambda index: index.unload(), "being changed"),
+        ("batch", lambda index: index.unbuild(), "being asked"),
+        ("batch", lambda index: index.close(), "being asked"),
+    ],
+)
+def test_a_signal_handler_that_would_wait_for_the_call_it_interrupts_is_refused(
+    under_way: str, use: Callable[[AnnoyIndex], object], message: str
+) -> None:
+    index = filled(20_000)
+    if under_way == "batch":
+        index.build(10)
+    queries = np.zeros((20_000, 3), np.float32)
+
+    def work() -> None:
+        if under_way == "build":
+            index.build(ENDLESS)
+        while True:
+            index.get_nns_by_vectors(queries, 10, 10**6, n_jobs=1)
+
+    def is_asked_to_stop() -> bool:  # from within the call: Python runs the handler at the next chance
+        signal.raise_signal(signal.SIGUSR1)
+        return False
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: use(index))
+    set_stop_check(is_asked_to_stop)
+    try:
+        with pytest.raises(RuntimeError, match=message):
+            work()
+    finally:
+        set_stop_check(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert len(index) == 20_000  # nothing has changed
+
+
+def test_a_signal_handler_may_ask_what_is_being_asked_and_change_what_is_loaded(tmp_path: Path) -> None:
+    index = filled()
+    index.build(3)
+    queries = np.zeros((10**6, 3), np.float32)
+    seen: list[int] = []
+    uses: list[Callable[[], object]] = [lambda: seen.append(index.get_nns_by_item(5, 1)[0])]
+
+    def interrupt() -> bool:
+        signal.raise_signal(signal.SIGUSR1)
+        return len(seen) > 0
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: [use() for use in uses])
+    set_stop_check(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            index.get_nns_by_vectors(queries, 10, 10**6, n_jobs=1)
+        assert set(seen) == {5}
+        set_stop_check(None)
+        index.save(str(tmp_path / "x"))
+        seen.clear()
+        uses.append(index.close)
+        set_stop_check(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            index.get_nns_by_vectors(queries, 10, 10**6, n_jobs=1)
+    finally:
+        set_stop_check(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert index.closed
 
 
 def test_a_stop_check_stops_a_build_in_another_thread_and_no_other() -> None:
