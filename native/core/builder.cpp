@@ -233,7 +233,9 @@ Forest ForestBuilder::build(const BuildSettings& settings, Cancellation& cancell
     Forest forest;
     forest.layout = layout_;
     forest.roots = writer.copy_roots();
-    forest.nodes = storage_->bytes();
+    forest.mapping = storage_->mapping();
+    forest.nodes =
+        forest.mapping ? std::shared_ptr<const char>(forest.mapping, forest.mapping->data()) : storage_->bytes();
     forest.n_nodes = storage_->size() / layout_.node_size;
     forest.n_items = n_items();
     forest.has_holes = items_.has_holes();
@@ -248,7 +250,14 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
                          const BucketPlan& plan, const RowBlock& sample, TreeWriter& writer, std::shared_mutex& moving,
                          Cancellation& cancellation) const {
   std::optional<ItemsInPlace> items;
-  if (!plan.one_bucket() && arrangement.in_place) items.emplace(*storage_, moving);
+  std::optional<File> scratch;
+  if (!plan.one_bucket()) {
+    if (arrangement.in_place) {
+      items.emplace(*storage_, moving);
+    } else {
+      scratch.emplace(File::scratch_beside(storage_->path()));
+    }
+  }
   Pool<Worker> workers;
   const auto make_worker = [&] { return std::make_unique<Worker>(family, n_items(), cancellation); };
 
@@ -266,7 +275,7 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
     std::unique_ptr<BucketRows> buckets;
     if (!plan.one_bucket()) {
       buckets = items ? route_in_place(layout_, *items, items_, tops, arrangement.n_threads, cancellation)
-                      : route_to_scratch(layout_, *storage_, items_, tops, arrangement.buffer_bytes,
+                      : route_to_scratch(layout_, *storage_, items_, tops, *scratch, arrangement.buffer_bytes,
                                          arrangement.n_threads, cancellation);
     }
     std::vector<TreeOutline> outlines;

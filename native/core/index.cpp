@@ -28,6 +28,16 @@ bool same_file(const std::string& a, const std::string& b) {
 
 const ItemFilter* address_of(const std::optional<ItemFilter>& filter) { return filter ? &*filter : nullptr; }
 
+// What was written of a mapped file does not stay the process's memory.
+void write_nodes(const Forest& forest, const ByteSink& put) {
+  constexpr std::size_t kPiece = std::size_t{4} << 20;
+  for (std::size_t at = 0; at < forest.size(); at += kPiece) {
+    const std::size_t n = std::min(kPiece, forest.size() - at);
+    put(forest.nodes.get() + at, n);
+    if (forest.mapping) forest.mapping->release(at, n);
+  }
+}
+
 double compared_radius(Metric metric, double radius) {
   if (std::isnan(radius)) throw std::invalid_argument("radius must be a number, got NaN");
   return larger_is_better(metric) ? -radius : radius;
@@ -213,7 +223,7 @@ void Index::save(const std::string& path, bool prefault, Cancellation& cancellat
   if (!in_place) {
     write_whole(path, cancellation, [&](const ByteSink& put) {
       if (forest_->layout == layout_) {
-        put(forest_->nodes.get(), forest_->size());
+        write_nodes(*forest_, put);
       } else {
         DotConversion(*forest_).write(put);
       }

@@ -28,8 +28,9 @@ std::vector<Input> seeds() {
             for (const int n_trees : {1, 3}) {
               if (n > 5 && step == 2 && equal) continue;
               const Vectors vectors = vectors_of(layout, n, equal);
-              BuildOptions options{n_trees};
-              options.n_threads = 1;
+              BuildOptions options;
+              options.settings.n_trees = n_trees;
+              options.settings.n_threads = 1;
               for (std::size_t i = 0; i < n; ++i) options.ids.push_back(static_cast<std::int64_t>(i) * step);
               const auto choice = static_cast<std::uint8_t>(all.size());
               all.push_back({metric, width, choice, bytes_of(built(vectors, options))});

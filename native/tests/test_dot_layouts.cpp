@@ -74,7 +74,7 @@ TEST_CASE("whichever layout a file has, it is read in that one, be it ever so sm
             if (zeros) std::fill(vectors.bytes.begin(), vectors.bytes.end(), char{0});
             const std::vector<char> development = development_dot_file(vectors, n_trees, 1, step);
             BuildOptions options{n_trees};
-            options.n_threads = 1;
+            options.settings.n_threads = 1;
             for (std::size_t i = 0; i < n; ++i) options.ids.push_back(static_cast<std::int64_t>(i) * step);
             const std::vector<char> ours = bytes_of(built(vectors, options));
             for (const auto* bytes : {&development, &ours}) {
