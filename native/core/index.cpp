@@ -200,7 +200,9 @@ void Index::build(int n_trees, int n_jobs, Cancellation& cancellation, std::size
   BuildSettings settings{n_trees, seed_, n_threads};
   if (memory_limit != kUnlimited) {
     std::size_t taken = resident_bytes();
-    if (disk_path_.empty()) taken += builder_->expected_tree_bytes(n_trees);
+    if (disk_path_.empty()) {
+      taken += tree_memory(layout_, static_cast<std::size_t>(builder_->n_items()), n_trees);
+    }
     settings.working_bytes = memory_limit > taken ? memory_limit - taken : 0;
   }
   forest_ = std::make_shared<const Forest>(builder_->build(settings, cancellation));
