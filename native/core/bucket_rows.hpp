@@ -7,6 +7,7 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "core/file.hpp"
 #include "core/item_set.hpp"
 #include "core/node_storage.hpp"
 #include "core/parallel.hpp"
@@ -46,10 +47,11 @@ std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPl
                                            const std::vector<TopTree>& trees, std::size_t n_threads,
                                            Cancellation& cancellation);
 
-// Reads the items once, in sequence, and writes each tree's rows by bucket to a scratch file beside that of the items.
-// Takes `buffer_bytes` meanwhile, and per bucket next to nothing afterwards.
+// Reads the items once, in sequence, and writes each tree's rows by bucket to the scratch file, over what was there: to
+// write to pages that the system has at hand costs it much less than to find new ones. Takes `buffer_bytes` meanwhile,
+// and per bucket next to nothing afterwards. The file stays with the rows until they are read.
 std::unique_ptr<BucketRows> route_to_scratch(const Layout& layout, const NodeStorage& storage, const ItemSet& present,
-                                             const std::vector<TopTree>& trees, std::size_t buffer_bytes,
+                                             const std::vector<TopTree>& trees, File& scratch, std::size_t buffer_bytes,
                                              std::size_t n_threads, Cancellation& cancellation);
 
 }  // namespace dask_annoy

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/row_block.hpp"
+#include "core/tree_writer.hpp"
 
 #if defined(__linux__)
 #include <unistd.h>
@@ -19,18 +20,40 @@ namespace dask_annoy {
 
 namespace {
 
-constexpr std::size_t kPlaneBytes = std::size_t{1} << 20;   // planes that stay in a second-level cache
-constexpr std::size_t kNoteBytes = std::size_t{128} << 20;  // notes of which item is in which bucket
-constexpr std::size_t kBlockBytes = std::size_t{1} << 20;   // rows on their way to the scratch file
-constexpr std::size_t kLeastBuffer = std::size_t{8} << 10;  // of a bucket, in front of the scratch file
+constexpr std::size_t kPlaneBytes = std::size_t{1} << 20;      // planes that stay in a second-level cache
+constexpr std::size_t kNoteBytes = std::size_t{128} << 20;     // notes of which item is in which bucket; and not more
+constexpr std::size_t kNotesOfItems = 4;                       // than this part of the items' bytes
+constexpr std::size_t kBlockBytes = std::size_t{1} << 20;      // items on their way to a file
+constexpr std::size_t kBytesOfRouting = std::size_t{3} << 19;  // a block, and what says where its rows go
+constexpr std::size_t kLeastBuffer = std::size_t{8} << 10;     // of a bucket, in front of the scratch file
 constexpr std::size_t kGoodBuffer = std::size_t{64} << 10;
 constexpr std::size_t kScratchTrees = 2;                       // trees whose rows are in the scratch file at once
 constexpr std::size_t kChoosingBytes = std::size_t{16} << 20;  // small forests that planes of dot are chosen on
-constexpr double kAllowance = 1.15;                            // for what the allocator keeps
-constexpr std::size_t kFixedAllowance = std::size_t{6} << 20;
+constexpr std::size_t kUnknownTrees = 4;                       // at once, where it is not known how many there will be
+constexpr double kAllowance = 1.25;                            // for what the allocator keeps
+constexpr double kTreeAllowance = 1.1;                         // for data that fills lists less
+constexpr std::size_t kFixedAllowance = std::size_t{4} << 20;
 
-// Lists and splits for each item of a tree, in nodes. Measured: a list is filled to 0.55 to 0.7 on average.
-double nodes_of_item(const Layout& layout) { return 2.0 / (0.6 * layout.list_capacity); }
+// Lists and splits for each item of a tree, in nodes: two for a list, which is filled in part. Measured on real and on
+// random rows: to 0.49 (text256, dot) up to 0.76 (width 2), and less where directions are compared.
+double nodes_of_item(const Layout& layout) {
+  const double capacity = layout.list_capacity;
+  double filled = 0.0;
+  switch (layout.metric) {
+    case Metric::angular:
+    case Metric::dot:
+      filled = 0.62 * capacity + 0.5;
+      break;
+    case Metric::euclidean:
+    case Metric::manhattan:
+      filled = 0.69 * capacity + 0.25;
+      break;
+    case Metric::hamming:
+      filled = 0.63 * capacity + 0.35;
+      break;
+  }
+  return 2.0 / filled;
+}
 
 std::size_t times(std::size_t n, double factor) { return static_cast<std::size_t>(static_cast<double>(n) * factor); }
 
@@ -44,9 +67,10 @@ struct Needs {
     if (layout.metric == Metric::dot) sample += kChoosingBytes;
     // Rows of the largest bucket, whose share of the sample is known up to chance.
     const std::size_t rows =
-        plan.one_bucket() ? task.n_present : times(plan.sampled_of_bucket * (task.n_present / plan.n_sampled + 1), 1.4);
+        plan.one_bucket() ? task.n_present : times(plan.sampled_of_bucket * (task.n_present / plan.n_sampled + 1), 1.3);
     const std::size_t grown = 2 * times(rows, nodes_of_item(layout) * static_cast<double>(layout.node_size));
     part = (plan.one_bucket() ? 0 : rows * row) + rows * 9 + grown;  // positions, sides, order
+    part += kPartsWaiting * grown / 2;
     buckets_of_tree = plan.one_bucket() ? 1 : 2 * plan.n_sampled / plan.sampled_of_bucket;
     top_of_tree = plan.one_bucket() ? 0 : 2 * buckets_of_tree * (layout.vector_bytes() + 128);
     notes_of_tree =
@@ -54,54 +78,113 @@ struct Needs {
   }
 };
 
+std::string mebibytes_up(std::size_t bytes) { return std::to_string((bytes >> 20) + 1); }
+
 std::size_t allowed_for(std::size_t bytes) { return times(bytes, kAllowance) + kFixedAllowance; }
+
+std::size_t bytes_in_place(const BuildTask& task, const BucketPlan& plan, const Needs& needs, std::size_t n_trees,
+                           std::size_t n_threads) {
+  const std::size_t mapped = task.on_disk && !plan.one_bucket() ? task.n_items * task.layout.node_size : 0;
+  return mapped +
+         allowed_for(needs.sample + n_threads * needs.part + n_trees * (needs.top_of_tree + needs.notes_of_tree));
+}
+
+// The buffers are gone before parts are grown.
+std::size_t bytes_by_scratch(const Needs& needs, std::size_t n_trees, std::size_t n_threads, std::size_t buffer) {
+  const std::size_t routing = n_trees * needs.buckets_of_tree * buffer + n_threads * kBytesOfRouting;
+  return allowed_for(needs.sample + n_trees * needs.top_of_tree + std::max(routing, n_threads * needs.part));
+}
+
+bool may_use_scratch(const BuildTask& task, const BucketPlan& plan) { return task.on_disk && !plan.one_bucket(); }
 
 }  // namespace
 
+void require_tree_count(int n_trees) {
+  if (n_trees >= 1 || n_trees == -1) return;
+  throw std::invalid_argument(
+      "n_trees must be a positive number of trees, or -1 for as many as take the room of the items; got " +
+      std::to_string(n_trees));
+}
+
+std::size_t trees_at_once(int n_trees, std::size_t n_threads) {
+  return n_trees == -1 ? std::max(n_threads, kUnknownTrees) : static_cast<std::size_t>(n_trees);
+}
+
+std::size_t least_working_bytes(const BuildTask& task, const BucketPlan& plan) {
+  const Needs needs(task, plan);
+  const std::size_t least = bytes_in_place(task, plan, needs, 1, 1);
+  return may_use_scratch(task, plan) ? std::min(least, bytes_by_scratch(needs, 1, 1, kLeastBuffer)) : least;
+}
+
 BuildArrangement arrange_build(const BuildTask& task, const BucketPlan& plan, std::size_t working_bytes) {
   const Needs needs(task, plan);
-  const auto in_place = [&](std::size_t n_trees, std::size_t n_threads) {
-    const std::size_t mapped = task.on_disk && !plan.one_bucket() ? task.n_items * task.layout.node_size : 0;
-    return mapped +
-           allowed_for(needs.sample + n_threads * needs.part + n_trees * (needs.top_of_tree + needs.notes_of_tree));
-  };
-  // The buffers are gone before parts are grown.
-  const auto to_scratch = [&](std::size_t n_trees, std::size_t n_threads, std::size_t buffer) {
-    const std::size_t routing = n_trees * needs.buckets_of_tree * buffer + n_threads * kBlockBytes;
-    return allowed_for(needs.sample + n_trees * needs.top_of_tree + std::max(routing, n_threads * needs.part));
-  };
   std::size_t together = task.n_trees;
   if (!plan.one_bucket()) {
+    const std::size_t noted = std::min(kNoteBytes, task.n_items * task.layout.node_size / kNotesOfItems);
     together = std::min({together, std::max<std::size_t>(1, kPlaneBytes / needs.top_of_tree),
-                         std::max<std::size_t>(1, kNoteBytes / needs.notes_of_tree)});
+                         std::max(task.n_threads, noted / needs.notes_of_tree)});
   }
   together = std::max<std::size_t>(together, 1);
   for (std::size_t n_threads = task.n_threads; n_threads > 0; --n_threads) {
     for (std::size_t n_trees = together; n_trees > 0; n_trees = plan.one_bucket() ? 0 : n_trees / 2) {
-      const std::size_t bytes = in_place(n_trees, n_threads);
+      const std::size_t bytes = bytes_in_place(task, plan, needs, n_trees, n_threads);
       if (bytes <= working_bytes) return {n_threads, n_trees, true, 0, bytes};
     }
-    if (!task.on_disk || plan.one_bucket()) continue;
+    if (!may_use_scratch(task, plan)) continue;
     for (std::size_t n_trees = std::min(kScratchTrees, task.n_trees); n_trees > 0; --n_trees) {
       for (std::size_t buffer = kGoodBuffer; buffer >= kLeastBuffer; buffer /= 2) {
-        const std::size_t bytes = to_scratch(n_trees, n_threads, buffer);
+        const std::size_t bytes = bytes_by_scratch(needs, n_trees, n_threads, buffer);
         if (bytes <= working_bytes) {
           return {n_threads, n_trees, false, n_trees * needs.buckets_of_tree * buffer, bytes};
         }
       }
     }
   }
-  std::size_t least = in_place(1, 1);
-  if (task.on_disk && !plan.one_bucket()) least = std::min(least, to_scratch(1, 1, kLeastBuffer));
-  throw std::invalid_argument("this build needs at least " + std::to_string((least >> 20) + 1) + " MiB of memory" +
-                              (task.on_disk ? "" : " beside its items, or on_disk_build()") + ", but " +
-                              std::to_string(working_bytes >> 20) + " MiB are left of the bound");
+  throw std::invalid_argument("this build needs at least " + mebibytes_up(least_working_bytes(task, plan)) +
+                              " MiB of memory" + (task.on_disk ? "" : " beside its items, or on_disk_build()") +
+                              ", but " + std::to_string(working_bytes >> 20) + " MiB are left of the bound");
 }
 
-std::size_t expected_file_bytes(const Layout& layout, std::size_t n_items, std::size_t n_trees) {
+std::size_t expected_file_bytes(const Layout& layout, std::size_t n_items, int n_trees) {
+  if (n_trees < 1) return 2 * n_items * layout.node_size;
   const auto capacity = static_cast<std::size_t>(layout.list_capacity);
   const std::size_t nodes_of_tree = n_items <= capacity ? 1 : 1 + times(n_items, nodes_of_item(layout));
-  return layout.node_size * (n_items + n_trees * (nodes_of_tree + 1));
+  return layout.node_size * (n_items + static_cast<std::size_t>(n_trees) * (nodes_of_tree + 1));
+}
+
+std::size_t tree_memory(const Layout& layout, std::size_t n_items, int n_trees) {
+  return times(expected_file_bytes(layout, n_items, n_trees) - n_items * layout.node_size, kTreeAllowance);
+}
+
+BuildEstimate estimate_build(const Layout& layout, std::size_t n_items, int n_trees, std::size_t n_threads,
+                             bool on_disk, std::size_t memory_limit, std::size_t resident) {
+  require_tree_count(n_trees);
+  if (static_cast<double>(n_items) +
+          std::max(n_trees, 1) * (static_cast<double>(n_items) * nodes_of_item(layout) + 2.0) >
+      static_cast<double>(std::numeric_limits<std::int32_t>::max())) {
+    throw std::invalid_argument("a forest of " + std::to_string(n_trees) + " trees over " + std::to_string(n_items) +
+                                " items would have more than 2^31 - 1 nodes, which Annoy's files cannot count; build "
+                                "fewer trees or several indexes");
+  }
+  const BucketPlan plan = BucketPlan::of(layout, n_items);
+  const BuildTask task{layout, n_items, n_items, trees_at_once(n_trees, n_threads), n_threads, on_disk};
+  const std::size_t items = n_items * layout.node_size;
+  BuildEstimate estimate{};
+  estimate.file_bytes = expected_file_bytes(layout, n_items, n_trees);
+  // Which items there are is noted in a bit each; a block of items is on its way to the file.
+  std::size_t held = n_items / 8 + kBlockBytes;
+  if (!on_disk) held += items + tree_memory(layout, n_items, n_trees);
+  std::size_t working = kUnlimited;
+  if (memory_limit != kUnlimited) working = memory_limit > resident + held ? memory_limit - resident - held : 0;
+  const BuildArrangement arrangement = arrange_build(task, plan, working);
+  estimate.memory_bytes = held + arrangement.bytes;
+  estimate.least_limit = resident + held + least_working_bytes(task, plan);
+  if (!arrangement.in_place) {
+    // The last chunk of a bucket is written whole.
+    estimate.scratch_bytes =
+        std::min<std::size_t>(arrangement.n_trees, task.n_trees) * items + arrangement.buffer_bytes;
+  }
+  return estimate;
 }
 
 std::size_t resident_bytes() {

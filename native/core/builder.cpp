@@ -22,9 +22,6 @@ namespace dask_annoy {
 namespace {
 
 constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
-constexpr std::size_t kPlaneBytes = std::size_t{1} << 20;
-constexpr std::size_t kNoteBytes = std::size_t{128} << 20;    // of which bucket each item is in
-constexpr std::size_t kTreesAtOnce = 4;                       // where it is not known how many there will be
 constexpr std::uint64_t kSampleStream = 0x73616d706c650000u;  // apart from the trees' seeds
 constexpr std::int32_t kMostNodes = std::numeric_limits<std::int32_t>::max();
 
@@ -206,17 +203,12 @@ PlaneFamily ForestBuilder::family_for(const BuildSettings& settings, Cancellatio
 }
 
 Forest ForestBuilder::build(const BuildSettings& settings, Cancellation& cancellation) {
-  if (settings.n_trees < 1 && settings.n_trees != -1) {
-    throw std::invalid_argument(
-        "n_trees must be a positive number of trees, or -1 for as many as take the room of the items; got " +
-        std::to_string(settings.n_trees));
-  }
+  require_tree_count(settings.n_trees);
   const BucketPlan plan = BucketPlan::of(layout_, items_.count());
   const BuildTask task{layout_,
                        items_.count(),
                        static_cast<std::size_t>(n_items()),
-                       settings.n_trees == -1 ? std::max<std::size_t>(settings.n_threads, kTreesAtOnce)
-                                              : static_cast<std::size_t>(settings.n_trees),
+                       trees_at_once(settings.n_trees, settings.n_threads),
                        settings.n_threads,
                        !storage_->path().empty()};
   const BuildArrangement arrangement = arrange_build(task, plan, settings.working_bytes);
@@ -226,14 +218,16 @@ Forest ForestBuilder::build(const BuildSettings& settings, Cancellation& cancell
     read_rows(sampled_numbers(items_, plan.n_sampled, settings.seed), sample);
 
     std::shared_mutex moving;
-    TreeWriter writer(layout_, n_items(), *storage_, moving);
+    TreeWriter writer(layout_, n_items(), *storage_, moving, kPartsWaiting * arrangement.n_threads);
     writer.stop_after(settings.n_trees);
     grow(settings, arrangement, family, plan, sample, writer, moving, cancellation);
 
     Forest forest;
     forest.layout = layout_;
     forest.roots = writer.copy_roots();
-    forest.nodes = storage_->bytes();
+    forest.mapping = storage_->mapping();
+    forest.nodes =
+        forest.mapping ? std::shared_ptr<const char>(forest.mapping, forest.mapping->data()) : storage_->bytes();
     forest.n_nodes = storage_->size() / layout_.node_size;
     forest.n_items = n_items();
     forest.has_holes = items_.has_holes();
@@ -248,7 +242,14 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
                          const BucketPlan& plan, const RowBlock& sample, TreeWriter& writer, std::shared_mutex& moving,
                          Cancellation& cancellation) const {
   std::optional<ItemsInPlace> items;
-  if (!plan.one_bucket() && arrangement.in_place) items.emplace(*storage_, moving);
+  std::optional<File> scratch;
+  if (!plan.one_bucket()) {
+    if (arrangement.in_place) {
+      items.emplace(*storage_, moving);
+    } else {
+      scratch.emplace(File::scratch_beside(storage_->path()));
+    }
+  }
   Pool<Worker> workers;
   const auto make_worker = [&] { return std::make_unique<Worker>(family, n_items(), cancellation); };
 
@@ -266,7 +267,7 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
     std::unique_ptr<BucketRows> buckets;
     if (!plan.one_bucket()) {
       buckets = items ? route_in_place(layout_, *items, items_, tops, arrangement.n_threads, cancellation)
-                      : route_to_scratch(layout_, *storage_, items_, tops, arrangement.buffer_bytes,
+                      : route_to_scratch(layout_, *storage_, items_, tops, *scratch, arrangement.buffer_bytes,
                                          arrangement.n_threads, cancellation);
     }
     std::vector<TreeOutline> outlines;
@@ -296,12 +297,6 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
     });
     first += group;
   }
-}
-
-std::size_t ForestBuilder::expected_tree_bytes(int n_trees) const {
-  const auto n = static_cast<std::size_t>(n_items());
-  if (n_trees < 1) return n * layout_.node_size;
-  return expected_file_bytes(layout_, n, static_cast<std::size_t>(n_trees)) - n * layout_.node_size;
 }
 
 void ForestBuilder::unbuild() { storage_->resize(static_cast<std::size_t>(n_items()) * layout_.node_size); }

@@ -45,9 +45,6 @@ class ForestBuilder {
   // Grows trees. Tree t is seeded by (seed, t); neither threads nor the memory bound change a byte.
   Forest build(const BuildSettings& settings, Cancellation& cancellation);
 
-  // What so many trees add to the storage, about; as in build(), −1 means as much as the items.
-  std::size_t expected_tree_bytes(int n_trees) const;
-
   // Cuts the trees off again.
   void unbuild();
 

@@ -15,7 +15,7 @@ File File::create(const std::string& path) {
   if (unlink(path.c_str()) != 0 && errno != ENOENT) throw FileError("cannot replace", path);
   const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor < 0) throw FileError("cannot create", path);
-  return File(path, descriptor);
+  return File(path, "", descriptor);
 }
 
 File File::scratch_beside(const std::string& path) {
@@ -28,22 +28,24 @@ File File::scratch_beside(const std::string& path) {
   } while (descriptor < 0 && errno == EEXIST);
   if (descriptor < 0) throw FileError("cannot create a scratch file beside", path);
   unlink(name.c_str());
-  return File(name, descriptor);
+  return File(path, " the scratch file beside", descriptor);
 }
 
 File::~File() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
+void File::fail(const char* verb, int code) const { throw FileError(std::string(verb) + noun_, path_, code); }
+
 void File::resize(std::size_t bytes) {
-  if (ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) throw FileError("cannot grow", path_);
+  if (ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) fail("cannot grow", errno);
 }
 
 void File::write(std::size_t offset, const char* bytes, std::size_t n) {
   while (n > 0) {
     const ssize_t done = pwrite(descriptor_, bytes, n, static_cast<off_t>(offset));
     if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) throw FileError("cannot write to", path_, done == 0 ? ENOSPC : errno);
+    if (done <= 0) fail("cannot write to", done == 0 ? ENOSPC : errno);
     bytes += done;
     offset += static_cast<std::size_t>(done);
     n -= static_cast<std::size_t>(done);
@@ -54,7 +56,7 @@ void File::read(std::size_t offset, char* bytes, std::size_t n) const {
   while (n > 0) {
     const ssize_t done = pread(descriptor_, bytes, n, static_cast<off_t>(offset));
     if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) throw FileError("cannot read from", path_, done == 0 ? EIO : errno);
+    if (done <= 0) fail("cannot read from", done == 0 ? EIO : errno);
     bytes += done;
     offset += static_cast<std::size_t>(done);
     n -= static_cast<std::size_t>(done);

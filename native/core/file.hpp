@@ -14,7 +14,7 @@ class File {
   // A file without a name in the folder of `path`: its room is free again once it is closed, however that happens.
   static File scratch_beside(const std::string& path);
 
-  File(File&& other) noexcept : path_(std::move(other.path_)), descriptor_(other.descriptor_) {
+  File(File&& other) noexcept : path_(std::move(other.path_)), noun_(other.noun_), descriptor_(other.descriptor_) {
     other.descriptor_ = -1;
   }
   File& operator=(File&&) = delete;
@@ -29,9 +29,11 @@ class File {
   void read(std::size_t offset, char* bytes, std::size_t n) const;
 
  private:
-  File(const std::string& path, int descriptor) : path_(path), descriptor_(descriptor) {}
+  File(const std::string& path, const char* noun, int descriptor) : path_(path), noun_(noun), descriptor_(descriptor) {}
+  [[noreturn]] void fail(const char* verb, int code) const;
 
   std::string path_;
+  const char* noun_;  // in errors, before the path
   int descriptor_;
 };
 

@@ -48,13 +48,9 @@ class NodeSet {
 
 class Checker {
  public:
-  Checker(Forest& forest, const std::string& where, Cancellation& cancellation, const ReadAhead& read_ahead,
+  Checker(Forest& forest, const std::string& where, Cancellation& cancellation, const ByteHints& hints,
           std::size_t block_bytes)
-      : forest_(forest),
-        where_(where),
-        cancellation_(cancellation),
-        read_ahead_(read_ahead),
-        block_bytes_(block_bytes) {}
+      : forest_(forest), where_(where), cancellation_(cancellation), hints_(hints), block_bytes_(block_bytes) {}
 
   void run(std::size_t n_threads) {
     find_roots();
@@ -114,6 +110,7 @@ class Checker {
     const auto check_block = [&](std::size_t b) {
       const std::size_t end = std::min(forest_.n_nodes, (b + 1) * block);
       check_range(static_cast<std::int32_t>(b * block), static_cast<std::int32_t>(end));
+      if (hints_.release) hints_.release(b * block * forest_.layout.node_size, block * forest_.layout.node_size);
     };
     forget();
     if (n_threads > 1 && n_blocks > 1) {
@@ -146,10 +143,10 @@ class Checker {
 
   // Whoever begins a block asks for the one that somebody will begin next.
   void ask_ahead(std::size_t b, std::size_t n_threads, std::size_t block, std::size_t n_blocks) const {
-    if (!read_ahead_) return;
+    if (!hints_.read_ahead) return;
     const std::size_t bytes = block * forest_.layout.node_size;
-    if (b == 0) read_ahead_(0, n_threads * bytes);
-    if (b + n_threads < n_blocks) read_ahead_((b + n_threads) * bytes, bytes);
+    if (b == 0) hints_.read_ahead(0, n_threads * bytes);
+    if (b + n_threads < n_blocks) hints_.read_ahead((b + n_threads) * bytes, bytes);
   }
 
   void check_range(std::int32_t begin, std::int32_t end) {
@@ -277,7 +274,7 @@ class Checker {
   Forest& forest_;
   const std::string& where_;
   Cancellation& cancellation_;
-  const ReadAhead& read_ahead_;
+  const ByteHints& hints_;
   const std::size_t block_bytes_;
   std::int32_t first_of_run_ = 0;        // of the nodes at the end that descend to all items
   std::vector<Children> root_children_;  // sorted
@@ -290,8 +287,8 @@ class Checker {
 }  // namespace
 
 void check_forest(Forest& forest, const std::string& where, std::size_t n_threads, Cancellation& cancellation,
-                  const ReadAhead& read_ahead, std::size_t block_bytes) {
-  Checker(forest, where, cancellation, read_ahead, block_bytes).run(n_threads);
+                  const ByteHints& hints, std::size_t block_bytes) {
+  Checker(forest, where, cancellation, hints, block_bytes).run(n_threads);
 }
 
 bool is_whole_tree(const Forest& forest, std::int32_t root) {

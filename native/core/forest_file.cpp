@@ -19,13 +19,13 @@ std::string bytes_text(std::size_t n) { return std::to_string(n) + " bytes"; }
 class Bytes {
  public:
   Bytes(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where, std::size_t n_threads,
-        Cancellation& cancellation, const ReadAhead& read_ahead)
+        Cancellation& cancellation, const ByteHints& hints)
       : bytes_(std::move(bytes)),
         size_(size),
         where_(where),
         n_threads_(n_threads),
         cancellation_(cancellation),
-        read_ahead_(read_ahead) {}
+        hints_(hints) {}
 
   Forest as(const Layout& layout) const {
     if (!fits(layout)) {
@@ -41,7 +41,7 @@ class Bytes {
     if (forest.n_nodes > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
       throw CorruptFile(where_, "it holds more than 2^31 - 1 nodes");
     }
-    check_forest(forest, where_, n_threads_, cancellation_, read_ahead_);
+    check_forest(forest, where_, n_threads_, cancellation_, hints_);
     return forest;
   }
 
@@ -110,15 +110,15 @@ class Bytes {
   const std::string& where_;
   std::size_t n_threads_;
   Cancellation& cancellation_;
-  const ReadAhead& read_ahead_;
+  const ByteHints& hints_;
 };
 
 }  // namespace
 
 Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const Layout& layout, const std::string& where,
-                    std::size_t n_threads, Cancellation& cancellation, const ReadAhead& read_ahead) {
+                    std::size_t n_threads, Cancellation& cancellation, const ByteHints& hints) {
   if (size == 0) throw CorruptFile(where, "it is empty");
-  const Bytes file(std::move(bytes), size, where, n_threads, cancellation, read_ahead);
+  const Bytes file(std::move(bytes), size, where, n_threads, cancellation, hints);
   if (layout.metric != Metric::dot) return file.as(layout);
   return file.as_either(layout, Layout::of_development_dot(layout.width));
 }
@@ -126,9 +126,13 @@ Forest parse_forest(std::shared_ptr<const char> bytes, std::size_t size, const L
 Forest open_forest(const std::string& path, const Layout& layout, bool prefault, std::size_t n_threads,
                    Cancellation& cancellation) {
   const auto mapping = Mapping::of_file(path, prefault);
-  const auto read_ahead = [&](std::size_t offset, std::size_t n) { mapping->read_ahead(offset, n); };
+  ByteHints hints;
+  hints.read_ahead = [&](std::size_t offset, std::size_t n) { mapping->read_ahead(offset, n); };
+  if (!prefault) hints.release = [&](std::size_t offset, std::size_t n) { mapping->release(offset, n); };
   Forest forest =
-      parse_forest({mapping, mapping->data()}, mapping->size(), layout, path, n_threads, cancellation, read_ahead);
+      parse_forest({mapping, mapping->data()}, mapping->size(), layout, path, n_threads, cancellation, hints);
+  if (!prefault) mapping->release(0, mapping->size());
+  forest.mapping = mapping;
   forest.file = mapping->file();
   return forest;
 }

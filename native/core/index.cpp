@@ -41,6 +41,16 @@ void remove_stale(const std::string& path) {
 
 const ItemFilter* address_of(const std::optional<ItemFilter>& filter) { return filter ? &*filter : nullptr; }
 
+// What was written of a mapped file does not stay the process's memory.
+void write_nodes(const Forest& forest, const ByteSink& put) {
+  constexpr std::size_t kPiece = std::size_t{4} << 20;
+  for (std::size_t at = 0; at < forest.size(); at += kPiece) {
+    const std::size_t n = std::min(kPiece, forest.size() - at);
+    put(forest.nodes.get() + at, n);
+    if (forest.mapping) forest.mapping->release(at, n);
+  }
+}
+
 double compared_radius(Metric metric, double radius) {
   if (std::isnan(radius)) throw std::invalid_argument("radius must be a number, got NaN");
   return larger_is_better(metric) ? -radius : radius;
@@ -232,7 +242,9 @@ void Index::build(int n_trees, int n_jobs, Cancellation& cancellation, std::size
   BuildSettings settings{n_trees, seed_, n_threads};
   if (memory_limit != kUnlimited) {
     std::size_t taken = resident_bytes();
-    if (disk_path_.empty()) taken += builder_->expected_tree_bytes(n_trees);
+    if (disk_path_.empty()) {
+      taken += tree_memory(layout_, static_cast<std::size_t>(builder_->n_items()), n_trees);
+    }
     settings.working_bytes = memory_limit > taken ? memory_limit - taken : 0;
   }
   forest_ = std::make_shared<const Forest>(builder_->build(settings, cancellation));
@@ -257,7 +269,7 @@ void Index::save(const std::string& path, bool prefault, Cancellation& cancellat
   if (!in_place) {
     write_whole(path, cancellation, [&](const ByteSink& put) {
       if (forest_->layout == layout_) {
-        put(forest_->nodes.get(), forest_->size());
+        write_nodes(*forest_, put);
       } else {
         DotConversion(*forest_).write(put);
       }

@@ -13,6 +13,8 @@ namespace dask_annoy {
 
 namespace {
 
+constexpr std::size_t kMappedAround = std::size_t{64} << 10;  // Linux's fault_around_bytes
+
 std::int64_t mtime_ns(const struct stat& info) {
 #if defined(__APPLE__)
   const timespec& time = info.st_mtimespec;
@@ -70,11 +72,18 @@ std::shared_ptr<Mapping> Mapping::map(int fd, std::size_t size, const std::strin
   return std::shared_ptr<Mapping>(new Mapping(static_cast<const char*>(data), size));
 }
 
-void Mapping::read_ahead(std::size_t offset, std::size_t bytes) const {
-  if (offset >= size_) return;
+void Mapping::advise(std::size_t begin, std::size_t end, int advice) const {
+  if (begin >= size_) return;
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  const std::size_t begin = offset / page * page;
-  madvise(const_cast<char*>(data_) + begin, std::min(offset + bytes, size_) - begin, MADV_WILLNEED);
+  begin = begin / page * page;
+  madvise(const_cast<char*>(data_) + begin, std::min(end, size_) - begin, advice);
+}
+
+void Mapping::read_ahead(std::size_t offset, std::size_t bytes) const { advise(offset, offset + bytes, MADV_WILLNEED); }
+
+void Mapping::release(std::size_t offset, std::size_t bytes) const {
+  // With a page that is asked for, the system maps others around it that are at hand.
+  advise(offset - std::min(offset, kMappedAround), offset + bytes + kMappedAround, MADV_DONTNEED);
 }
 
 Mapping::~Mapping() {

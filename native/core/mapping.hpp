@@ -36,8 +36,12 @@ class Mapping {
   // Begins to read bytes that will be asked for soon; what lies beyond the end is left out. Never fails: it is a hint.
   void read_ahead(std::size_t offset, std::size_t bytes) const;
 
+  // The pages of those bytes stop counting as the process's memory; whoever looks at them gets them again. Never fails.
+  void release(std::size_t offset, std::size_t bytes) const;
+
  private:
   Mapping(const char* data, std::size_t size) : data_(data), size_(size) {}
+  void advise(std::size_t begin, std::size_t end, int advice) const;
   static std::shared_ptr<Mapping> map(int fd, std::size_t size, const std::string& path, bool prefault);
 
   const char* data_;

@@ -8,7 +8,6 @@
 #include <new>
 
 #include "core/file.hpp"
-#include "core/mapping.hpp"
 
 namespace dask_annoy {
 
@@ -77,8 +76,12 @@ class FileStorage final : public NodeStorage {
   void read(std::size_t offset, char* bytes, std::size_t n) const override { file_.read(offset, bytes, n); }
 
   std::shared_ptr<const char> bytes() const override {
-    const auto mapping = Mapping::of_descriptor(file_.descriptor(), size_, file_.path());
-    return {mapping, mapping->data()};
+    const auto mapped = mapping();
+    return {mapped, mapped->data()};
+  }
+
+  std::shared_ptr<const Mapping> mapping() const override {
+    return Mapping::of_descriptor(file_.descriptor(), size_, file_.path());
   }
 
   std::string path() const override { return file_.path(); }

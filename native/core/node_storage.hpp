@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "core/mapping.hpp"
+
 namespace dask_annoy {
 
 // A growing run of zeroed bytes.
@@ -22,6 +24,9 @@ class NodeStorage {
 
   // All bytes written so far, in one piece, for reading.
   virtual std::shared_ptr<const char> bytes() const = 0;
+
+  // The same as a mapping; null in memory.
+  virtual std::shared_ptr<const Mapping> mapping() const { return nullptr; }
 
   // Where the bytes lie now, until the next resize(); null for a file, whose bytes() stay valid while it grows.
   virtual const char* in_place() const { return nullptr; }

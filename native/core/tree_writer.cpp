@@ -12,7 +12,6 @@ namespace dask_annoy {
 namespace {
 
 constexpr std::size_t kMostNodes = std::numeric_limits<std::int32_t>::max();
-constexpr std::size_t kWindow = 64;  // parts that may wait for an earlier one
 
 }  // namespace
 
@@ -74,12 +73,13 @@ TreeOutline TreeOutline::of(const TopTree& top, const std::vector<std::size_t>& 
   return outline;
 }
 
-TreeWriter::TreeWriter(const Layout& layout, std::int32_t n_items, NodeStorage& storage, std::shared_mutex& moving)
-    : layout_(layout), n_items_(n_items), storage_(storage), moving_(moving) {}
+TreeWriter::TreeWriter(const Layout& layout, std::int32_t n_items, NodeStorage& storage, std::shared_mutex& moving,
+                       std::size_t window)
+    : layout_(layout), n_items_(n_items), storage_(storage), moving_(moving), window_(window) {}
 
 bool TreeWriter::enough_unlocked() const {
   if (n_trees_ != -1) return roots_.size() >= static_cast<std::size_t>(n_trees_);
-  return !roots_.empty() && n_tree_nodes_ >= static_cast<std::size_t>(n_items_);
+  return !roots_.empty() && n_finished_nodes_ >= static_cast<std::size_t>(n_items_);
 }
 
 bool TreeWriter::enough() const {
@@ -98,7 +98,7 @@ void TreeWriter::begin_group(const std::vector<TopTree>& tops, const std::vector
 
 void TreeWriter::take(std::size_t index, Subtree&& part, Cancellation& cancellation) {
   std::unique_lock lock(mutex_);
-  while (index >= next_ + kWindow && !enough_unlocked()) {
+  while (index >= next_ + window_ && !enough_unlocked()) {
     put_one_down_.wait_for(lock, std::chrono::milliseconds(20));
     lock.unlock();
     cancellation.check();
@@ -143,6 +143,7 @@ void TreeWriter::finish_tree() {
     root = n_items_ + static_cast<std::int32_t>(n_tree_nodes_) - 1;
   }
   roots_.push_back(root);
+  n_finished_nodes_ = n_tree_nodes_;
   children_.clear();
   ++tree_;
 }

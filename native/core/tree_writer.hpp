@@ -37,10 +37,14 @@ struct TreeOutline {
   std::vector<Split> splits;  // children before parents; empty when the whole tree is one part
 };
 
+// Parts that wait for an earlier one, for each thread: enough that no thread stands still, few enough to hold.
+constexpr std::size_t kPartsWaiting = 2;
+
 class TreeWriter {
  public:
-  // `moving` is held alone while the storage grows.
-  TreeWriter(const Layout& layout, std::int32_t n_items, NodeStorage& storage, std::shared_mutex& moving);
+  // `moving` is held alone while the storage grows. `window` parts may wait for an earlier one.
+  TreeWriter(const Layout& layout, std::int32_t n_items, NodeStorage& storage, std::shared_mutex& moving,
+             std::size_t window);
 
   // Ends the writing after so many trees, or at −1 once they have as many nodes as there are items.
   void stop_after(int n_trees) { n_trees_ = n_trees; }
@@ -66,6 +70,7 @@ class TreeWriter {
   std::int32_t n_items_;
   NodeStorage& storage_;
   std::shared_mutex& moving_;
+  std::size_t window_;
   int n_trees_ = -1;
 
   mutable std::mutex mutex_;
@@ -77,6 +82,7 @@ class TreeWriter {
   std::size_t tree_ = 0;                // of the group, and
   std::vector<std::int32_t> children_;  // the numbers of its parts so far
   std::size_t n_tree_nodes_ = 0;
+  std::size_t n_finished_nodes_ = 0;  // of whole trees
   std::vector<std::int32_t> roots_;
 };
 

@@ -39,7 +39,7 @@ std::string verdict(const Input& input, const Layout& layout, std::size_t n_thre
   forest.n_nodes = input.file.size() / layout.node_size;
   Cancellation never;
   try {
-    check_forest(forest, "file", n_threads, never, nullptr, block_bytes);
+    check_forest(forest, "file", n_threads, never, {}, block_bytes);
   } catch (const CorruptFile& refusal) {
     return refusal.reason;
   }

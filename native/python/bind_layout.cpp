@@ -1,7 +1,13 @@
-// The metrics, and the sizes of their nodes, for plans made before anything is built.
+// The metrics, the sizes of their nodes, and what builds take, for plans made before anything is built.
 #include "core/layout.hpp"
 
+#include "core/build_memory.hpp"
+#include "core/parallel.hpp"
+
 #include <pybind11/stl.h>
+
+#include <optional>
+#include <tuple>
 
 #include "python/bindings.hpp"
 
@@ -26,6 +32,22 @@ void bind_layout(py::module_& m) {
         return Layout::of(metric_from_name(metric), width).list_capacity;
       },
       py::arg("metric"), py::arg("width"), "Most item numbers that fit into a list node (a leaf).");
+  m.def(
+      "estimate_build",
+      [](std::size_t n_items, std::size_t width, const std::string& metric, int n_trees, int n_jobs, bool on_disk,
+         std::optional<std::size_t> memory_limit, std::optional<std::size_t> resident) {
+        if (width == 0) throw std::invalid_argument("vectors must have at least one dimension");
+        const BuildEstimate estimate =
+            estimate_build(Layout::of(metric_from_name(metric), width), n_items, n_trees, thread_count(n_jobs), on_disk,
+                           memory_limit.value_or(kUnlimited), resident ? *resident : resident_bytes());
+        return std::make_tuple(estimate.file_bytes, estimate.memory_bytes, estimate.least_limit,
+                               estimate.scratch_bytes);
+      },
+      py::arg("n_items"), py::arg("width"), py::arg("metric"), py::arg("n_trees"), py::kw_only(),
+      py::arg("n_jobs") = -1, py::arg("on_disk") = false, py::arg("memory_limit") = py::none(),
+      py::arg("resident") = py::none(),
+      "Bytes of the file, of memory, of the least memory_limit, and of the scratch file. See "
+      "dask_annoy.estimate_build.");
 }
 
 }  // namespace dask_annoy

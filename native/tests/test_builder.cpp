@@ -197,6 +197,33 @@ TEST_CASE("trees over many items are sound and the same for any threads, kernels
   }
 }
 
+TEST_CASE("-1 trees over many items end with a whole tree, the same for any threads and memory bound") {
+  const TemporaryFolder folder;
+  for (const Metric metric : {Metric::euclidean, Metric::hamming}) {
+    CAPTURE(std::string(metric_name(metric)));
+    BuildOptions options;
+    const Layout layout = Layout::of(metric, metric == Metric::hamming ? 2048 : 64);
+    const Vectors vectors = random_vectors(layout, 20000, 14);
+    REQUIRE(!BucketPlan::of(layout, vectors.count()).one_bucket());
+    options.settings.n_trees = -1;
+    const Forest forest = built(vectors, options);
+    check_structure(forest, static_cast<int>(forest.roots.size()), first(20000));
+    CHECK(forest.n_nodes - 20000 - forest.roots.size() >= 20000);
+    options.settings.n_trees = static_cast<int>(forest.roots.size()) - 1;
+    const Forest smaller = built(vectors, options);
+    CHECK(smaller.n_nodes - 20000 - smaller.roots.size() < 20000);
+    options.settings.n_trees = -1;
+    for (const std::size_t n_threads : {1, 3}) {
+      options.settings.n_threads = n_threads;
+      for (const std::size_t working_bytes : {kUnlimited, std::size_t{20} << 20}) {
+        options.settings.working_bytes = working_bytes;
+        options.storage = file_storage(folder.file("forest"));
+        CHECK(bytes_of(built(vectors, options)) == bytes_of(forest));
+      }
+    }
+  }
+}
+
 TEST_CASE("items that are all equal, or few kinds of them, are parted by chance among many, too") {
   for (const Metric metric : {Metric::angular, Metric::hamming}) {
     CAPTURE(std::string(metric_name(metric)));

@@ -362,7 +362,7 @@ TEST_CASE("the reason for a refusal names the lowest of several faults, whatever
       forest.n_nodes = sample.bytes.size() / forest.layout.node_size;
       Cancellation never;
       try {
-        check_forest(forest, "test", n_threads, never, nullptr, kBlock);
+        check_forest(forest, "test", n_threads, never, {}, kBlock);
       } catch (const CorruptFile& refusal) {
         return refusal.reason;
       }
@@ -405,33 +405,43 @@ TEST_CASE("two parents far apart are found by several threads as by one") {
     forest.n_nodes = sample.bytes.size() / forest.layout.node_size;
     Cancellation never;
     for (int round = 0; round < 20; ++round) {
-      CHECK_THROWS_WITH_AS(check_forest(forest, "test", 3, never, nullptr, kBlock), doctest::Contains("two parents"),
+      CHECK_THROWS_WITH_AS(check_forest(forest, "test", 3, never, {}, kBlock), doctest::Contains("two parents"),
                            CorruptFile);
     }
   }
 }
 
-TEST_CASE("bytes are asked for ahead, each once, and before they are looked at") {
+TEST_CASE("bytes are asked for ahead and released, each once, and in time") {
   const Sample sample(Metric::euclidean, 400);
   Cancellation never;
   for (const std::size_t n_threads : {1, 3}) {
     std::mutex mutex;
-    std::vector<std::pair<std::size_t, std::size_t>> asked;
+    std::vector<std::pair<std::size_t, std::size_t>> asked, released;
+    bool asked_before_released = true;
+    ByteHints hints;
+    hints.read_ahead = [&](std::size_t offset, std::size_t n) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      asked.emplace_back(offset, offset + n);
+    };
+    hints.release = [&](std::size_t offset, std::size_t n) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      released.emplace_back(offset, offset + n);
+      asked_before_released &= std::any_of(asked.begin(), asked.end(), [&](const auto& range) {
+        return range.first <= offset && range.second >= offset + n;
+      });
+    };
     Forest forest;
     forest.layout = sample.forest.layout;
     forest.nodes = sample.forest.nodes;
     forest.n_nodes = sample.forest.n_nodes;
-    check_forest(
-        forest, "test", n_threads, never,
-        [&](std::size_t offset, std::size_t n) {
-          const std::lock_guard<std::mutex> lock(mutex);
-          asked.emplace_back(offset, offset + n);
-        },
-        512);
-    std::sort(asked.begin(), asked.end());
-    CHECK(asked.front().first == 0);
-    for (std::size_t i = 1; i < asked.size(); ++i) CHECK(asked[i].first == asked[i - 1].second);
-    CHECK(asked.back().second >= sample.bytes.size());
+    check_forest(forest, "test", n_threads, never, hints, 512);
+    CHECK(asked_before_released);
+    for (auto* ranges : {&asked, &released}) {
+      std::sort(ranges->begin(), ranges->end());
+      CHECK(ranges->front().first == 0);
+      for (std::size_t i = 1; i < ranges->size(); ++i) CHECK((*ranges)[i].first == (*ranges)[i - 1].second);
+      CHECK(ranges->back().second >= sample.bytes.size());
+    }
   }
 }
 
