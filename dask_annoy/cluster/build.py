@@ -102,6 +102,7 @@ def build_index(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     source_options: Mapping[str, Any] | None = None,
+    allow_unsafe_publish: bool = False,
     client: ClientLike = None,
     progress: Progress | None = None,
 ) -> ShardedIndex:
@@ -140,6 +141,9 @@ def build_index(
     storage_options, source_options : mapping, optional
         What fsspec needs for `url`, and for `vectors` and `ids` if they are URLs. `source_options` defaults to
         `storage_options` where both are on the same kind of storage.
+    allow_unsafe_publish : bool
+        Publish also on storage that cannot create a file exclusively (SFTP, WebHDFS …). Right only as long as nobody
+        else writes to this index: of two writers at once, one can overwrite the other's version.
     client : distributed.Client, None or False
         None takes the current client if there is one, else local threads. False forces local threads.
     progress : callable, optional
@@ -161,7 +165,7 @@ def build_index(
     UnsupportedStorageError
         If the storage cannot create a file exclusively.
     """
-    folder = IndexFolder(os.fspath(url), dict(storage_options or {}))
+    folder = IndexFolder(os.fspath(url), dict(storage_options or {}), allow_unsafe_publish)
     if source_options is None:
         source_options = _options_for(vectors, folder)
     form = VectorForm(metric, width, packed)

@@ -149,6 +149,7 @@ def open_index(
     *,
     version: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    allow_unsafe_publish: bool = False,
     client: ClientLike = None,
 ) -> ShardedIndex:
     """Open a published index. Reads one manifest; shards are opened when they are first searched.
@@ -161,6 +162,8 @@ def open_index(
         The newest if not given.
     storage_options : mapping, optional
         What fsspec needs beside the URL.
+    allow_unsafe_publish : bool
+        As for `build_index`; for methods that change the index.
     client : distributed.Client, None or False
         As for `build_index`.
 
@@ -171,5 +174,5 @@ def open_index(
     CorruptIndexError, FormatVersionError
         If the manifest is damaged, or written by a newer release.
     """
-    folder = IndexFolder(os.fspath(url), dict(storage_options or {}))
+    folder = IndexFolder(os.fspath(url), dict(storage_options or {}), allow_unsafe_publish)
     return ShardedIndex(folder, read_manifest(folder, version), client)

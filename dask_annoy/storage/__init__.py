@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dask_annoy.storage.cache import CacheStats, Lease, ShardCache, configure_cache, shared_cache
 from dask_annoy.storage.checksum import check_file, file_entry, sha256_of
-from dask_annoy.storage.folder import IndexFolder
+from dask_annoy.storage.folder import IndexFolder, StoredFile
 from dask_annoy.storage.layout import (
     parse_receipt_name,
     parse_version_name,
@@ -45,6 +45,7 @@ __all__ = [
     "RecallPoint",
     "ShardCache",
     "ShardEntry",
+    "StoredFile",
     "Totals",
     "Tuning",
     "check_file",
