@@ -21,7 +21,7 @@ from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
 from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
-from dask_annoy.storage.local_files import staged
+from dask_annoy.storage.local_files import TEMPORARY_PREFIX, staged
 from dask_annoy.vectors.filesystem import open_filesystem, public_url
 
 __all__ = ["IndexFolder", "StoredFile", "check_name"]
@@ -341,6 +341,20 @@ class IndexFolder:
         elif names:
             # One by one: fsspec's rm takes '*' or '[' anywhere in the path for a pattern.
             self._delete_remote([self._remote(name)[1] for name in names])
+
+    def delete_found(self, names: Iterable[str]) -> None:
+        """Delete files by the names that `files` gave, unfinished ones too; and local folders that are then empty."""
+        if not self.is_local:
+            self.delete(names)
+            return
+        for name in names:
+            check_name(name.replace(f"/{TEMPORARY_PREFIX}", "/"))
+            path = Path(self.url, name)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
+            if path.parent.parent != Path(self.url):
+                with suppress(OSError):  # not empty
+                    path.parent.rmdir()
 
     def delete_tree(self, name: str) -> None:
         """Delete everything below the folder `name`; nothing happens if it is not there."""
