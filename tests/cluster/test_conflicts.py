@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask_annoy_test_racers import append, claim
 
 from dask_annoy import ShardedIndex, build_index, open_index
 from dask_annoy.cluster import append as append_module
 from dask_annoy.cluster import compact as compact_module
 from dask_annoy.cluster import delete as delete_module
-from dask_annoy.errors import CommitConflictError, InvalidIdsError
+from dask_annoy.errors import CommitConflictError
 from dask_annoy.storage import read_manifest
 
 from .test_life import OPTIONS, by_row, holds
@@ -56,7 +57,7 @@ def test_the_same_ids_appended_meanwhile_are_a_conflict_or_settled_as_asked(
     index: ShardedIndex, rows: Any, monkeypatch: Any
 ) -> None:
     meanwhile(monkeypatch, append_module, lambda: index.append(rows[500:600], np.arange(500, 600)))
-    with pytest.raises(CommitConflictError, match="50 of the new ids, .* by another writer"):
+    with pytest.raises(CommitConflictError, match=r"50 of the new ids, .* by another writer"):
         index.append(rows[700:800], np.arange(550, 650))
     holds(open_index(index.url, client=False), by_row(rows[:600]))
     meanwhile(monkeypatch, append_module, lambda: index.append(rows[600:700], np.arange(600, 700)))
@@ -137,42 +138,6 @@ def test_an_index_that_another_build_replaced_is_not_changed(index: ShardedIndex
 # Real processes
 
 
-def _append(url: str, writer: int, rounds: int, barrier: Any, outcomes: Any) -> None:
-    rows = np.random.default_rng(writer).normal(size=(rounds * 10, 16)).astype(np.float32)
-    index = open_index(url, client=False)
-    done = []
-    try:
-        for turn in range(rounds):
-            barrier.wait(100)
-            ids = np.arange(10) + 1000 + (writer * rounds + turn) * 10
-            index = index.append(rows[turn * 10 : turn * 10 + 10], ids)
-            done += ids.tolist()
-    except Exception as error:
-        barrier.abort()
-        outcomes.put((writer, f"{type(error).__name__}: {error}"))
-    else:
-        outcomes.put((writer, done))
-
-
-def _claim(url: str, writer: int, rounds: int, barrier: Any, outcomes: Any) -> None:
-    """Append the same ids as the others: one may win each round."""
-    rows = np.random.default_rng(writer).normal(size=(rounds, 16)).astype(np.float32)
-    won = []
-    try:
-        for turn in range(rounds):
-            barrier.wait(100)
-            try:
-                open_index(url, client=False).append(rows[turn : turn + 1], np.array([5000 + turn]))
-                won.append(True)
-            except (CommitConflictError, InvalidIdsError):
-                won.append(False)
-    except Exception as error:
-        barrier.abort()
-        outcomes.put((writer, f"{type(error).__name__}: {error}"))
-    else:
-        outcomes.put((writer, won))
-
-
 def race(function: Callable[..., None], url: str, writers: int, rounds: int) -> dict[int, Any]:
     context = multiprocessing.get_context("spawn")
     barrier, outcomes = context.Barrier(writers), context.Queue()
@@ -182,7 +147,7 @@ def race(function: Callable[..., None], url: str, writers: int, rounds: int) -> 
     for process in processes:
         process.start()
     try:
-        found = dict(outcomes.get(timeout=220) for _ in processes)
+        found = dict(outcomes.get(timeout=120) for _ in processes)
     finally:
         for process in processes:
             process.join(10)
@@ -192,7 +157,7 @@ def race(function: Callable[..., None], url: str, writers: int, rounds: int) -> 
 
 
 def test_of_processes_that_append_at_the_same_time_none_loses_anything(index: ShardedIndex, rows: Any) -> None:
-    found = race(_append, index.url, 3, ROUNDS)
+    found = race(append, index.url, 3, ROUNDS)
     expected = {*range(500), *(key for done in found.values() for key in done)}
     newest = open_index(index.url, client=False)
     assert newest.version == 1 + 3 * ROUNDS
@@ -204,6 +169,6 @@ def test_of_processes_that_append_at_the_same_time_none_loses_anything(index: Sh
 
 
 def test_of_processes_that_claim_an_id_exactly_one_gets_it(index: ShardedIndex) -> None:
-    found = race(_claim, index.url, 2, ROUNDS)
+    found = race(claim, index.url, 2, ROUNDS)
     assert [sum(wins) for wins in zip(*found.values(), strict=True)] == [1] * ROUNDS
     assert len(open_index(index.url, client=False)) == 500 + ROUNDS
