@@ -8,6 +8,7 @@
     ├── IndexNotFoundError        FileNotFoundError     nothing published under this URL
     ├── IndexExistsError          FileExistsError       another index is published there already
     ├── CommitConflictError       RuntimeError          another writer published first
+    ├── CompactionError           RuntimeError          rewritten shards would have been worse
     ├── UnsupportedStorageError   NotImplementedError   a backend that cannot publish safely
     ├── InvalidVectorsError       ValueError            NaN, infinity, wrong width, ragged rows …
     ├── InvalidIdsError           ValueError            repeated ids, wrong type or number of ids
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "CommitConflictError",
+    "CompactionError",
     "CorruptIndexError",
     "DaskAnnoyError",
     "DaskAnnoyWarning",
@@ -57,6 +59,10 @@ class IndexExistsError(DaskAnnoyError, FileExistsError):
 
 class CommitConflictError(DaskAnnoyError, RuntimeError):
     """Another writer published a version in the meantime."""
+
+
+class CompactionError(DaskAnnoyError, RuntimeError):
+    """Rewritten shards do not hold or find what the old ones did, so no version was published."""
 
 
 class UnsupportedStorageError(DaskAnnoyError, NotImplementedError):

@@ -18,6 +18,7 @@ from dask_annoy.cli.options import (
     report_options,
     source_options,
     storage_options,
+    unsafe_publish_option,
     vector_options,
 )
 from dask_annoy.cli.output import echo_json, echo_pairs
@@ -38,6 +39,7 @@ __all__ = ["build_command"]
 @build_options
 @click.option("--no-resume", is_flag=True, help="Build all shards anew, also those that an earlier run has finished.")
 @click.option("--overwrite", is_flag=True, help="Publish a new version over another index; the old stays readable.")
+@unsafe_publish_option
 @storage_options
 @source_options
 @scheduler_options
@@ -48,6 +50,7 @@ def build_command(
     url: str,
     no_resume: bool,
     overwrite: bool,
+    allow_unsafe_publish: bool,
     storage_options: Mapping[str, Any] | None,
     source_options: Mapping[str, Any] | None,
     scheduler: str | None,
@@ -74,6 +77,7 @@ def build_command(
             overwrite=overwrite,
             storage_options=storage_options,
             source_options=source_options,
+            allow_unsafe_publish=allow_unsafe_publish,
             client=client,
             progress=progress,
             **parameters,

@@ -17,7 +17,10 @@ __all__ = ["AnnoyCommand", "ResumableCommand", "sentence_of"]
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _SECRET_KEY = re.compile(r"key|secret|token|pass|cred|sas|sig|auth|connection", re.IGNORECASE)
 _PASSWORD_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-_ARGUMENT = re.compile(r"\b(overwrite|packed|column|width|metric|ids)=(True|…|[\w'\"]+)")
+_ARGUMENT = re.compile(
+    r"\b(overwrite|packed|column|width|metric|ids|allow_unsafe_publish|on_duplicate|missing|max_deleted)=(True|…|[\w'\"]+)"
+)
+_QUOTES = "'\""
 _OWN_WORDS = (DaskAnnoyError, OSError, ValueError, TypeError, ImportError, RuntimeError, NotImplementedError)
 
 
@@ -68,7 +71,8 @@ def sentence_of(error: BaseException) -> str:
 def _as_option(argument: re.Match[str]) -> str:
     """A keyword argument, which the library's messages advise, as the option that it is here."""
     name, value = argument.groups()
-    return f"--{name}" if value in ("True", "…") else f"--{name} {value}"
+    option = f"--{name.replace('_', '-')}"
+    return option if value in ("True", "…") else f"{option} {value.strip(_QUOTES)}"
 
 
 def _secrets(options: Any) -> Iterator[str]:

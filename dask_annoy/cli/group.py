@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import click
 
+from dask_annoy.cli.append import append_command
 from dask_annoy.cli.build import build_command
+from dask_annoy.cli.copying import copy_command, export_command
+from dask_annoy.cli.delete import delete_command
 from dask_annoy.cli.demo import demo_command
 from dask_annoy.cli.info import info_command
 from dask_annoy.cli.plan import plan_command
 from dask_annoy.cli.query import query_command
+from dask_annoy.cli.upkeep import compact_command, gc_command
+from dask_annoy.cli.versions import rollback_command, tag_command, untag_command, versions_command
 
 __all__ = ["annoy"]
 
 
-_HELP = """Sharded approximate nearest neighbours: plan, build and query an index.
+_HELP = """Sharded approximate nearest neighbours: plan, build, query and change an index.
 
 Start with `dask annoy demo`.
 
@@ -33,5 +38,10 @@ def annoy() -> None:
     """Lead to the commands."""
 
 
-for _command in (demo_command, plan_command, build_command, info_command, query_command):
+for _command in (
+    demo_command, plan_command, build_command, info_command, query_command,
+    append_command, delete_command, compact_command,
+    versions_command, tag_command, untag_command, rollback_command,
+    copy_command, export_command, gc_command,
+):  # fmt: skip
     annoy.add_command(_command)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dask_annoy.cli.errors import AnnoyCommand
-from dask_annoy.cli.options import report_options, storage_options
+from dask_annoy.cli.options import VERSION, report_options, storage_options
 from dask_annoy.cli.output import echo_json, echo_pairs, echo_table
 from dask_annoy.units import size_text
 
@@ -17,11 +17,11 @@ __all__ = ["info_command"]
 
 @click.command("info", cls=AnnoyCommand)
 @click.argument("url")
-@click.option("--version", type=click.IntRange(min=1), help="Which version. [default: the newest]")
+@click.option("--version", type=VERSION, help="Which version, by number or tag. [default: the newest]")
 @storage_options
 @report_options
 def info_command(
-    url: str, version: int | None, storage_options: Mapping[str, Any] | None, as_json: bool, debug: bool
+    url: str, version: int | str | None, storage_options: Mapping[str, Any] | None, as_json: bool, debug: bool
 ) -> None:
     """Show what is published in the index folder URL."""
     del debug  # AnnoyCommand's
@@ -31,15 +31,22 @@ def info_command(
     if as_json:
         echo_json(info)
         return
+    deleted = f", and {info['deleted']:,} deleted" if info["deleted"] else ""
     items = [shard["items"] for shard in info["shards"]]
     echo_pairs(
         [
             ("index", info["url"]),
-            ("version", f"{info['version']}, published {info['created'][:19].replace('T', ' ')} UTC"),
+            (
+                "version",
+                f"{info['version']}, published {info['created'][:19].replace('T', ' ')} UTC by {info['operation']}",
+            ),
             ("library", info["library"]),
             ("source", f"{info['source']} ({info['source_dtype']}{', packed bits' if info['packed'] else ''})"),
             ("metric", info["metric"]),
-            ("items", f"{info['items']:,} × {info['width']:,}, ids {info['ids']}"),
+            (
+                "items",
+                f"{info['items']:,} × {info['width']:,}, ids {info['ids']}{deleted}",
+            ),
             ("shards", f"{len(items):,} of {min(items):,} to {max(items):,} items, {info['n_trees']:,} trees each"),
             ("size", size_text(info["bytes"])),
             ("build id", info["build_id"]),

@@ -14,12 +14,15 @@ from dask_annoy._native import metric_names
 __all__ = [
     "AUTO_INT",
     "ROWS",
+    "VERSION",
     "build_options",
     "quiet_option",
     "report_options",
     "source_options",
     "storage_options",
+    "target_options",
     "target_recall_option",
+    "unsafe_publish_option",
     "vector_options",
 ]
 
@@ -95,8 +98,23 @@ class _Options(ParamType):
         return options
 
 
+class _Version(ParamType):
+    """The number of a version, or a tag."""
+
+    name = "number|tag"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if isinstance(value, int) or not value.lstrip("-").isdecimal():
+            return value  # type: ignore[no-any-return]
+        number = int(value)
+        if number < 1:
+            self.fail(f"{value!r} is no version: versions count from 1", param, ctx)
+        return number
+
+
 AUTO_INT = _AutoInt()
 ROWS = _Rows()
+VERSION = _Version()
 
 
 def _merged(ctx: click.Context, param: click.Parameter, values: tuple[dict[str, Any], ...]) -> Mapping[str, Any] | None:
@@ -143,6 +161,12 @@ storage_options = _options(
     "What fsspec needs beside the URL of the index: '{\"client_kwargs\": {…}}', key=value (repeat it), or @FILE with "
     "JSON, which keeps secrets out of the list of processes.",
 )
+target_options = _options("--target-options", "The same for the folder that is written to.")
+unsafe_publish_option = click.option(
+    "--allow-unsafe-publish", is_flag=True,
+    help="Publish also on storage that cannot create a file exclusively (SFTP, WebHDFS …): right as long as nobody "
+    "else writes there.",
+)  # fmt: skip
 source_options = _options(
     "--source-options",
     "The same for the vectors, queries and ids. [default: --storage-options, if the storage is of the same kind]",

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["echo_json", "echo_pairs", "echo_table"]
+if TYPE_CHECKING:
+    from dask_annoy.cluster import ShardedIndex
+
+__all__ = ["echo_change", "echo_json", "echo_pairs", "echo_table"]
 
 _COLUMN = 16  # as wide as the one that a plan prints
+
+
+def echo_change(before: ShardedIndex, after: ShardedIndex, as_json: bool) -> None:
+    """Print which version came of a change, and how many items it has."""
+    if as_json:
+        echo_json(after.info() | {"changed": after.version != before.version})
+    elif after.version == before.version:
+        click.echo(f"nothing to change: version {after.version} of {after.url} stays, with {len(after):,} items")
+    else:
+        click.echo(f"version {after.version} of {after.url}: {len(after):,} items in {after.n_shards:,} shards")
 
 
 def echo_json(document: Any) -> None:

@@ -13,7 +13,7 @@ import click
 
 from dask_annoy.cli.answers import FILE_SUFFIXES, answer_file, no_answers, print_json, print_table
 from dask_annoy.cli.errors import AnnoyCommand
-from dask_annoy.cli.options import ROWS, quiet_option, report_options, source_options, storage_options
+from dask_annoy.cli.options import ROWS, VERSION, quiet_option, report_options, source_options, storage_options
 from dask_annoy.cli.output import echo_json, echo_pairs
 from dask_annoy.cli.progress import reporting
 from dask_annoy.cli.scheduler import client_at, scheduler_options
@@ -59,7 +59,7 @@ _SHOWN: Final = 5  # queries that are answered if nobody says how many
 )
 @click.option("--column", help="Column of Parquet files that holds QUERIES.")
 @click.option("--exact-column", metavar="COLUMN", help="Column of Parquet files that holds VECTORS.")
-@click.option("--version", type=click.IntRange(min=1), help="Version of the index. [default: the newest]")
+@click.option("--version", type=VERSION, help="Version of the index, by number or tag. [default: the newest]")
 @storage_options
 @source_options
 @scheduler_options
@@ -77,7 +77,7 @@ def query_command(
     ids: str | None,
     column: str | None,
     exact_column: str | None,
-    version: int | None,
+    version: int | str | None,
     storage_options: Mapping[str, Any] | None,
     source_options: Mapping[str, Any] | None,
     scheduler: str | None,

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from dask_annoy.cluster.executor import ClientLike, Executor, Place, Progress, executor_for
+from dask_annoy.cluster.executor import ClientLike, Progress, executor_for
 from dask_annoy.cluster.id_check import check_ids_unique
 from dask_annoy.cluster.index import ShardedIndex
-from dask_annoy.cluster.inputs import Inputs, SlotInput, VectorForm, input_shape, open_inputs
+from dask_annoy.cluster.inputs import VectorForm, input_shape, open_inputs
+from dask_annoy.cluster.places import check_writable, options_for
 from dask_annoy.cluster.settings import current_settings
-from dask_annoy.errors import CommitConflictError, IndexExistsError, UnsupportedStorageError
-from dask_annoy.planning import BuildPlan, SlotPlan, make_plan, tune
-from dask_annoy.shard import ShardReceipt, ShardTask, build_shard, read_receipts, write_sample
+from dask_annoy.cluster.shard_tasks import build_shards
+from dask_annoy.errors import CommitConflictError, IndexExistsError
+from dask_annoy.planning import BuildPlan, make_plan, tune
+from dask_annoy.shard import ShardReceipt
 from dask_annoy.storage import (
     IndexFolder,
     Manifest,
+    Rules,
     Totals,
+    at_work,
     commit,
     latest_version,
-    plan_name,
-    put_if_absent,
     read_manifest,
+    signature,
 )
-from dask_annoy.vectors import encode_rows
 
 __all__ = ["build_index", "plan_index"]
 
@@ -102,6 +98,7 @@ def build_index(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     source_options: Mapping[str, Any] | None = None,
+    allow_unsafe_publish: bool = False,
     client: ClientLike = None,
     progress: Progress | None = None,
 ) -> ShardedIndex:
@@ -140,6 +137,9 @@ def build_index(
     storage_options, source_options : mapping, optional
         What fsspec needs for `url`, and for `vectors` and `ids` if they are URLs. `source_options` defaults to
         `storage_options` where both are on the same kind of storage.
+    allow_unsafe_publish : bool
+        Publish also on storage that cannot create a file exclusively (SFTP, WebHDFS …). Right only as long as nobody
+        else writes to this index: of two writers at once, one can overwrite the other's version.
     client : distributed.Client, None or False
         None takes the current client if there is one, else local threads. False forces local threads.
     progress : callable, optional
@@ -161,12 +161,12 @@ def build_index(
     UnsupportedStorageError
         If the storage cannot create a file exclusively.
     """
-    folder = IndexFolder(os.fspath(url), dict(storage_options or {}))
+    folder = IndexFolder(os.fspath(url), dict(storage_options or {}), allow_unsafe_publish)
     if source_options is None:
-        source_options = _options_for(vectors, folder)
+        source_options = options_for(vectors, folder)
     form = VectorForm(metric, width, packed)
     with executor_for(client) as executor:
-        _check_storage(folder, executor)
+        check_writable(folder, executor)
         inputs = open_inputs(
             vectors,
             ids,
@@ -193,35 +193,19 @@ def build_index(
                 seed=seed,
                 block_bytes=current_settings().block_bytes,
             )
-            parent = latest_version(folder)
-            standing = _standing(folder, parent, plan, overwrite)
-            if standing is None:
-                receipts = _build_shards(folder, inputs, plan, executor, resume, progress)
-                if not inputs.ids_are_row_numbers:
-                    check_ids_unique(folder, [receipt.entry for receipt in receipts], plan, executor, progress)
-                standing = _commit(folder, parent, plan, receipts)
+            with at_work(folder, "build"):
+                parent = latest_version(folder)
+                standing = _standing(folder, parent, plan, overwrite)
+                if standing is None:
+                    receipts = build_shards(folder, inputs, plan, executor, resume, progress)
+                    entries = tuple(receipt.entry for receipt in receipts)
+                    if not inputs.ids_are_row_numbers:
+                        check_ids_unique(folder, entries, plan.id_type, executor, progress)
+                    next_id = plan.n_rows if inputs.ids_are_row_numbers else None
+                    standing = _commit(folder, parent, plan, receipts, next_id)
         finally:
             inputs.remove_staging()
     return ShardedIndex(folder, standing, client)
-
-
-def _check_storage(folder: IndexFolder, executor: Executor) -> None:
-    if not folder.can_publish:
-        folder.create("versions/none", b"refused")  # raises, and says why
-    if folder.protocol == "memory" and executor.is_remote:
-        raise UnsupportedStorageError(
-            f"{folder} is in the memory of this process, which the workers of the cluster do not share: "
-            "give a folder or bucket that all of them can reach"
-        )
-
-
-def _options_for(vectors: Any, folder: IndexFolder) -> Mapping[str, Any] | None:
-    """The index's storage options, for a source on the same kind of storage."""
-    if isinstance(vectors, (str, os.PathLike)):
-        url = os.fspath(vectors)  # not as an IndexFolder, which refuses fsspec's caches
-        if "::" not in url and url.partition("://")[0] == folder.protocol:
-            return folder.storage_options
-    return None
 
 
 def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwrite: bool) -> Manifest | None:
@@ -229,7 +213,8 @@ def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwri
     if version is None:
         return None
     manifest = read_manifest(folder, version)
-    if manifest.build_id == plan.build_id:
+    # With overwrite, an index that was changed since is built anew.
+    if manifest.build_id == plan.build_id and not (overwrite and manifest.operation != "build"):
         return manifest
     if overwrite:
         return None
@@ -240,127 +225,31 @@ def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwri
     )
 
 
-def _build_shards(
-    folder: IndexFolder,
-    inputs: Inputs,
-    plan: BuildPlan,
-    executor: Executor,
-    resume: bool,
-    progress: Progress | None,
-) -> list[ShardReceipt]:
-    """Build the shards that no receipt speaks for, and return the receipts of all, by slot."""
-    build_id = str(plan.build_id)
-    put_if_absent(folder, plan_name(build_id), plan.model_dump_json(indent=1).encode())
-    found = read_receipts(folder, build_id) if resume else {}
-    missing = [slot for slot in plan.slots if slot.slot not in found]
-    if missing:
-        write_sample(folder, build_id, _sample(inputs, plan, executor, progress))
-    block_bytes = current_settings().block_bytes
-    tasks = [_shard_task(folder, inputs, plan, slot, block_bytes) for slot in missing]
-    built = executor.run(_build_shard, tasks, label="build", weights=[slot.rows for slot in missing], progress=progress)
-    found |= {receipt.entry.slot: receipt for receipt in built}
-    return [found[slot.slot] for slot in plan.slots]
-
-
-def _shard_task(folder: IndexFolder, inputs: Inputs, plan: BuildPlan, slot: SlotPlan, block_bytes: int) -> ShardTask:
-    part = inputs.slot(slot.row_start, slot.row_stop)
-    return ShardTask(
-        folder=folder,
-        build_id=str(plan.build_id),
-        slot=slot.slot,
-        row_start=slot.row_start,
-        row_stop=slot.row_stop,
-        vectors=part.vectors,
-        vectors_start=part.vectors_start,
-        ids=part.ids,
-        ids_start=part.ids_start,
-        source_name=inputs.name,
-        metric=plan.metric,
-        width=plan.width,
-        packed=inputs.rows_packed,
-        n_trees=plan.n_trees,
-        seed=plan.seed,
-        sample_rows=plan.sample_rows,
-        k=plan.k,
-        block_bytes=block_bytes,
-    )
-
-
-def _build_shard(task: ShardTask, place: Place) -> ShardReceipt:
-    return build_shard(task, scratch=place.scratch, n_jobs=place.n_jobs)
-
-
-@dataclass(frozen=True)
-class _SampleTask:
-    """The sampled rows of one slot."""
-
-    part: SlotInput
-    row_start: int
-    rows: tuple[int, ...]
-    name: str
-    metric: str
-    width: int
-    packed: bool
-
-
-def _sample(inputs: Inputs, plan: BuildPlan, executor: Executor, progress: Progress | None) -> npt.NDArray[Any]:
-    """Read the sampled rows, encoded, in the order of their numbers."""
-    tasks = []
-    for slot in plan.slots:
-        rows = tuple(row for row in plan.sample_rows if slot.row_start <= row < slot.row_stop)
-        if rows:
-            part = inputs.slot(slot.row_start, slot.row_stop)
-            tasks.append(
-                _SampleTask(part, slot.row_start, rows, inputs.name, plan.metric, plan.width, inputs.rows_packed)
-            )
-    blocks: Sequence[npt.NDArray[Any]] = executor.run(
-        _take_sample, tasks, label="sample", weights=[len(task.rows) for task in tasks], progress=progress
-    )
-    return np.concatenate(blocks)
-
-
-def _take_sample(task: _SampleTask, place: Place) -> npt.NDArray[Any]:  # noqa: ARG001 - needs nothing of its place
-    numbers = np.asarray(task.rows, np.int64)
-    rows = task.part.vectors.take(numbers - task.row_start + task.part.vectors_start)
-    blocks = [
-        encode_rows(
-            rows[i : i + 1],
-            source=task.name,
-            first_row=int(number),
-            metric=task.metric,
-            width=task.width,
-            packed=task.packed,
-        )
-        for i, number in enumerate(numbers)
-    ]
-    return np.concatenate(blocks)
-
-
-def _commit(folder: IndexFolder, parent: int | None, plan: BuildPlan, receipts: Sequence[ShardReceipt]) -> Manifest:
+def _commit(
+    folder: IndexFolder, parent: int | None, plan: BuildPlan, receipts: Sequence[ShardReceipt], next_id: int | None
+) -> Manifest:
     """Publish the version after `parent`, the newest when the build began: what came since, a conflict, is not ours."""
     entries = tuple(receipt.entry for receipt in receipts)
     manifest = Manifest(
         index_id=read_manifest(folder, parent).index_id if parent else uuid.uuid4().hex,
         version=(parent or 0) + 1,
         parent=parent,
-        writer=uuid.uuid4().hex,
         build_id=str(plan.build_id),
-        created=datetime.datetime.now(datetime.UTC),
-        library=f"dask-annoy {importlib.metadata.version('dask-annoy')}",
         metric=plan.metric,
         width=plan.width,
         packed=plan.packed,
         source=plan.source[:4096],
         source_dtype=plan.source_dtype,
         id_type=plan.id_type,
+        next_id=next_id,
+        rules=Rules(
+            n_trees=plan.n_trees, shard_rows=plan.shard_rows_rule, seed=plan.seed, target_recall=plan.target_recall
+        ),
         partition="rows",
         shards=entries,
         tuning=tune([receipt.trace for receipt in receipts], plan.metric, plan.target_recall),
-        totals=Totals(
-            shards=len(entries),
-            items=sum(entry.items for entry in entries),
-            bytes=sum(file.bytes for entry in entries for file in entry.files),
-        ),
+        totals=Totals.of(entries),
+        **signature(),
     )
     try:
         commit(folder, manifest)

@@ -1,9 +1,9 @@
-"""Ids are unique over all shards: checked without holding them all, part by part of their hashes."""
+"""Ids are unique over all shards: their sorted runs are compared slice by slice, so few ids are held at a time."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,19 +12,18 @@ import numpy.typing as npt
 
 from dask_annoy.cluster.executor import Executor, Place, Progress
 from dask_annoy.errors import InvalidIdsError
-from dask_annoy.planning import BuildPlan
-from dask_annoy.shard import IdTable, IdType
-from dask_annoy.storage import IndexFolder, ShardEntry, shard_folder, shared_cache
+from dask_annoy.shard import FoundIds, IdType, ShardIds, find_ids, find_shared
+from dask_annoy.storage import IndexFolder, ShardEntry
 
-__all__ = ["check_ids_unique"]
+__all__ = ["check_ids_unique", "find_in_shards", "shared_ids"]
 
 _IDS_AT_ONCE: Final = 4_000_000
-_BLOCK: Final = 1 << 18
+_FOUND_AT_ONCE: Final = 500_000
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The ids whose hash falls into one of many parts."""
+    """The ids whose keys are in one of many equal ranges."""
 
     folder: IndexFolder
     entries: tuple[ShardEntry, ...]
@@ -34,39 +33,103 @@ class _Part:
 
 
 def check_ids_unique(
-    folder: IndexFolder, entries: Sequence[ShardEntry], plan: BuildPlan, executor: Executor, progress: Progress | None
+    folder: IndexFolder, entries: Sequence[ShardEntry], id_type: IdType, executor: Executor, progress: Progress | None
 ) -> None:
     """Raise InvalidIdsError if an id is in two shards. Within a shard, its own task has checked already."""
     if len(entries) < 2:
         return
-    count = -(-plan.n_rows // _IDS_AT_ONCE)
-    parts = [_Part(folder, tuple(entries), plan.id_type, number, count) for number in range(count)]
+    count = -(-sum(entry.items for entry in entries) // _IDS_AT_ONCE)
+    parts = [_Part(folder, tuple(entries), id_type, number, count) for number in range(count)]
     for repeated in executor.run(_first_repeated, parts, label="ids", progress=progress):
         if repeated is not None:
             raise InvalidIdsError(f"the id {repeated!r} is given to more than one vector: ids must be unique")
 
 
 def _first_repeated(part: _Part, place: Place) -> int | str | None:  # noqa: ARG001 - needs nothing of its place
-    chosen: list[npt.NDArray[Any]] = []
-    for entry in part.entries:
-        files = [file for file in entry.files if file.name.startswith("ids.")]
-        with (
-            shared_cache().lease(part.folder, shard_folder(entry.uuid), files) as lease,
-            IdTable.open({file.name: lease.path(file.name) for file in files}, part.id_type, entry.items) as table,
-        ):
-            for start in range(0, entry.items, _BLOCK):
-                ids = table.take(np.arange(start, min(entry.items, start + _BLOCK)))
-                chosen.append(ids[_part_of(ids, part.count) == part.number])
-    ids = np.concatenate(chosen)
-    ids.sort()
-    repeats = np.flatnonzero(ids[1:] == ids[:-1])
-    return None if not len(repeats) else ids[repeats[0]].item() if ids.dtype.kind == "i" else str(ids[repeats[0]])
+    low, high = (2**64 * number // part.count for number in (part.number, part.number + 1))
+    with ExitStack() as stack:
+        shards = [stack.enter_context(ShardIds(part.folder, entry, part.id_type)) for entry in part.entries]
+        slices = [shard.run.slice(low, high) for shard in shards]
+        keys = np.concatenate([found for found, _ in slices])
+        owners = np.repeat(np.arange(len(shards)), [len(found) for found, _ in slices])
+        items = np.concatenate([found for _, found in slices])
+        order = np.argsort(keys, kind="stable")
+        equal = keys[order][1:] == keys[order][:-1]
+        doubtful = order[np.concatenate([equal, [False]]) | np.concatenate([[False], equal])]
+        seen: set[int | str] = set()
+        for owner, item in zip(owners[doubtful].tolist(), items[doubtful].tolist(), strict=True):
+            value: int | str = shards[owner].table.take(np.array([item])).tolist()[0]
+            if value in seen:
+                return value
+            seen.add(value)
+    return None
 
 
-def _part_of(ids: npt.NDArray[Any], count: int) -> npt.NDArray[np.uint64]:
-    if ids.dtype.kind == "i":
-        hashes = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
-    else:
-        digests = b"".join(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest() for text in ids)
-        hashes = np.frombuffer(digests, np.uint64)
-    return hashes % np.uint64(count)
+@dataclass(frozen=True)
+class _Search:
+    """A shard, and ids to look for in it."""
+
+    folder: IndexFolder
+    entry: ShardEntry
+    id_type: IdType
+    ids: npt.NDArray[Any]
+    first: int
+
+
+def find_in_shards(
+    folder: IndexFolder,
+    entries: Sequence[ShardEntry],
+    id_type: IdType,
+    ids: npt.NDArray[Any],
+    executor: Executor,
+    progress: Progress | None,
+) -> dict[str, FoundIds]:
+    """Which items of which shards have the ids and are not deleted, by the shards' uuids."""
+    tasks = [
+        _Search(folder, entry, id_type, ids[first : first + _FOUND_AT_ONCE], first)
+        for entry in entries
+        for first in range(0, len(ids), _FOUND_AT_ONCE)
+    ]
+    found: dict[str, list[FoundIds]] = {}
+    affinity = [task.entry.uuid for task in tasks]
+    for task, part in zip(
+        tasks, executor.run(_find, tasks, label="find", affinity=affinity, progress=progress), strict=True
+    ):
+        found.setdefault(task.entry.uuid, []).append(FoundIds(part.places + task.first, part.items))
+    return {uuid: FoundIds.together(parts) for uuid, parts in found.items()}
+
+
+def _find(task: _Search, place: Place) -> FoundIds:  # noqa: ARG001 - needs nothing of its place
+    return find_ids(task.folder, task.entry, task.id_type, task.ids)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Two shards whose ids are compared."""
+
+    folder: IndexFolder
+    old: ShardEntry
+    new: ShardEntry
+    id_type: IdType
+
+
+def shared_ids(
+    folder: IndexFolder,
+    old: Sequence[ShardEntry],
+    new: Sequence[ShardEntry],
+    id_type: IdType,
+    executor: Executor,
+    progress: Progress | None,
+) -> dict[tuple[str, str], FoundIds]:
+    """The items that share their id, by the uuids of an old and a new shard: `places` in the new, `items` in the old.
+
+    Deleted items of either do not count.
+    """
+    tasks = [_Comparison(folder, one, other, id_type) for one in old for other in new]
+    affinity = [task.old.uuid for task in tasks]
+    found = executor.run(_compare, tasks, label="ids", affinity=affinity, progress=progress)
+    return {(task.old.uuid, task.new.uuid): part for task, part in zip(tasks, found, strict=True)}
+
+
+def _compare(task: _Comparison, place: Place) -> FoundIds:  # noqa: ARG001 - needs nothing of its place
+    return find_shared(task.folder, task.old, task.new, task.id_type)

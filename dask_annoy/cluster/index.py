@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from dask_annoy.cluster.executor import ClientLike
+from dask_annoy.cluster.append import OnDuplicate, append_vectors
+from dask_annoy.cluster.compact import compact_shards
+from dask_annoy.cluster.copying import copy_version, export_version
+from dask_annoy.cluster.delete import Missing, delete_ids
+from dask_annoy.cluster.executor import ClientLike, Progress, executor_for
+from dask_annoy.cluster.history import VersionInfo, list_version_infos, roll_back
+from dask_annoy.cluster.places import check_writable, options_for
 from dask_annoy.cluster.query import QueryResult, query
-from dask_annoy.storage import IndexFolder, Manifest, read_manifest
+from dask_annoy.storage import (
+    Garbage,
+    IndexFolder,
+    Manifest,
+    collect_garbage,
+    create_tag,
+    delete_tag,
+    read_manifest,
+    read_version,
+)
 
 __all__ = ["ShardedIndex", "open_index"]
+
+_GC_AGE: Final = datetime.timedelta(days=7)
 
 
 class ShardedIndex:
@@ -96,6 +114,229 @@ class ShardedIndex:
         """
         return query(self._folder, self.manifest, self._client, Q, k, search_k, target_recall)
 
+    # Changes: each commits a new version and returns it
+
+    def append(
+        self,
+        vectors: Any,
+        ids: Any = None,
+        *,
+        column: str | None = None,
+        packed: bool | None = None,
+        on_duplicate: OnDuplicate = "raise",
+        source_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> ShardedIndex:
+        """Add vectors as new shards, built by the rules of the first build, and commit a version with them.
+
+        Two appends at the same time both succeed. An append that was killed goes on from its finished shards when it is
+        run again before anything else has changed the index; one that was the last change already does nothing.
+
+        Parameters
+        ----------
+        vectors : as for `build_index`
+        ids : as for `build_index`, optional
+            May be left out where the index has row numbers as ids: the numbers go on.
+        column : str, optional
+            As for `build_index`.
+        packed : bool, optional
+            As for `build_index`; as it was in the first build if not given.
+        on_duplicate : {"raise", "keep", "replace"}
+            What to do if an id is in the index already: refuse, keep the old item, or put the new one in its place.
+        source_options : mapping, optional
+            As for `build_index`.
+        progress : callable, optional
+            Called with (label, done, total) as work goes on.
+
+        Returns
+        -------
+        ShardedIndex
+            The new version.
+
+        Raises
+        ------
+        InvalidVectorsError
+            If vectors do not fit the index.
+        InvalidIdsError
+            If ids are repeated, are in the index, or are of another type than its ids.
+        CommitConflictError
+            If another writer has replaced the index, or has added some of the same ids meanwhile.
+        """
+        options = options_for(vectors, self._folder) if source_options is None else source_options
+        with executor_for(self._client) as executor:
+            check_writable(self._folder, executor)
+            manifest = append_vectors(
+                self._folder,
+                self.manifest,
+                vectors,
+                ids=ids,
+                column=column,
+                packed=packed,
+                on_duplicate=on_duplicate,
+                source_options=options,
+                executor=executor,
+                progress=progress,
+            )
+        return self._at(manifest)
+
+    def upsert(self, vectors: Any, ids: Any, **options: Any) -> ShardedIndex:
+        """Add vectors, in place of those that have the same ids: `append` with ``on_duplicate="replace"``."""
+        return self.append(vectors, ids, on_duplicate="replace", **options)
+
+    def delete(self, ids: Any, *, missing: Missing = "raise", progress: Progress | None = None) -> ShardedIndex:
+        """Delete items by their ids and commit a version without them.
+
+        Shards stay as they are; a small set of item numbers beside each says what is deleted, and is honoured before
+        anything is scored, so that queries still get `k` answers. `compact` frees the space.
+
+        Parameters
+        ----------
+        ids : array_like of integers or strings, shape (n,)
+        missing : {"raise", "ignore"}
+            What to do about ids that are not in the index.
+        progress : callable, optional
+            Called with (label, done, total) as work goes on.
+
+        Raises
+        ------
+        InvalidIdsError
+            If ids are missing, or of another type than the index's.
+        CommitConflictError
+            If another writer has rewritten shards meanwhile.
+        """
+        with executor_for(self._client) as executor:
+            check_writable(self._folder, executor)
+            manifest = delete_ids(self._folder, self.manifest, ids, missing, executor, progress)
+        return self._at(manifest)
+
+    def compact(self, *, max_deleted: float = 0.2, progress: Progress | None = None) -> ShardedIndex:
+        """Rewrite small shards, and those with many deleted items, and commit a version with the new ones.
+
+        Before the commit it is checked that the new shards hold the same ids, and reach the recall that the index had;
+        the old version stays until `gc`.
+
+        Parameters
+        ----------
+        max_deleted : float
+            Shards with a larger share of deleted items are rewritten. Small are those of at most half the rows of a
+            full shard; they are rewritten if there are fewer of them afterwards.
+        progress : callable, optional
+            Called with (label, done, total) as work goes on.
+
+        Raises
+        ------
+        CompactionError
+            If the new shards fail the check; nothing is committed.
+        CommitConflictError
+            If another writer has changed one of the shards meanwhile.
+        """
+        with executor_for(self._client) as executor:
+            check_writable(self._folder, executor)
+            manifest = compact_shards(self._folder, self.manifest, max_deleted, executor, progress)
+        return self._at(manifest)
+
+    def rollback(self, version: int | str) -> ShardedIndex:
+        """Commit a new version that holds what an older one did.
+
+        Parameters
+        ----------
+        version : int or str
+            Its number, or a tag.
+
+        Raises
+        ------
+        IndexNotFoundError
+            If there is no such version (any more).
+        CommitConflictError
+            If this snapshot is not the newest version: others have changed what would be undone.
+        """
+        return self._at(roll_back(self._folder, self.manifest, version))
+
+    # Versions
+
+    def versions(self) -> list[VersionInfo]:
+        """All versions that can be opened, oldest first, with their tags."""
+        return list_version_infos(self._folder)
+
+    def tag(self, name: str) -> None:
+        """Give this version a name, by which `open_index` finds it and which keeps it from `gc`.
+
+        Raises
+        ------
+        CommitConflictError
+            If the name is that of another version: tags are not moved, see `untag`.
+        """
+        create_tag(self._folder, name, self.version)
+
+    def untag(self, name: str) -> None:
+        """Take a tag away. IndexNotFoundError if there is no such tag."""
+        delete_tag(self._folder, name)
+
+    def gc(self, older_than: datetime.timedelta = _GC_AGE, *, dry_run: bool = True) -> Garbage:
+        """Delete old versions, and files that no version names.
+
+        Kept are the newest version, tagged ones, and those that were the newest less than `older_than` ago; and all
+        files that dask-annoy does not know. Whoever has an older version open can then no longer query it.
+
+        Parameters
+        ----------
+        older_than : timedelta
+            By the storage's clock. Longer than any build takes: younger files may belong to a writer at work.
+        dry_run : bool
+            Only say what would be deleted. The default.
+
+        Returns
+        -------
+        Garbage
+            Which versions and files, and how many bytes.
+        """
+        if older_than < datetime.timedelta(0):
+            raise ValueError(f"older_than must not be negative, but is {older_than}")
+        return collect_garbage(self._folder, older_than.total_seconds(), dry_run=dry_run)
+
+    def copy(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        allow_unsafe_publish: bool = False,
+        progress: Progress | None = None,
+    ) -> ShardedIndex:
+        """Copy this version to an empty folder, where it is the first version of an index of its own.
+
+        Files are verified on their way.
+
+        Raises
+        ------
+        IndexExistsError
+            If an index is published there.
+        """
+        target = IndexFolder(os.fspath(url), dict(storage_options or {}), allow_unsafe_publish)
+        with executor_for(self._client) as executor:
+            manifest = copy_version(self._folder, self.manifest, target, executor, progress)
+        return ShardedIndex(target, manifest, self._client)
+
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write plain files that need no dask-annoy: for each shard its Annoy file and its ids.
+
+        ``00000000.ann`` is read by any Annoy 1.17.3; ``00000000.ids.npy`` has the id of each item number (strings: two
+        files, ``.ids.offsets.npy`` and ``.ids.utf8.npy``). Where items were deleted, ``00000000.deleted.npy`` has
+        their numbers: an Annoy file still holds them (`compact` with ``max_deleted=0`` first, to be rid of them).
+        ``index.json``, written last, has metric, width, and sizes and checksums of all files.
+        """
+        target = IndexFolder(os.fspath(url), dict(storage_options or {}))
+        with executor_for(self._client) as executor:
+            export_version(self._folder, self.manifest, target, executor, progress)
+
+    def _at(self, manifest: Manifest) -> ShardedIndex:
+        return ShardedIndex(self._folder, manifest, self._client)
+
     def info(self) -> dict[str, Any]:
         """What is known of the index, as plain values for people and JSON."""
         manifest = self.manifest
@@ -103,6 +344,7 @@ class ShardedIndex:
         return {
             "url": self.url,
             "version": manifest.version,
+            "operation": manifest.operation,
             "created": manifest.created.isoformat(),
             "build_id": manifest.build_id,
             "library": manifest.library,
@@ -113,10 +355,10 @@ class ShardedIndex:
             "packed": manifest.packed,
             "ids": manifest.id_type,
             "items": manifest.totals.items,
+            "deleted": manifest.totals.deleted,
             "bytes": manifest.totals.bytes,
             "shards": [
-                {"slot": shard.slot, "items": shard.items, "bytes": sum(file.bytes for file in shard.files)}
-                for shard in manifest.shards
+                {"slot": shard.slot, "items": shard.live_items, "bytes": shard.bytes} for shard in manifest.shards
             ],
             "n_trees": manifest.shards[0].n_trees,
             "tuning": None
@@ -147,8 +389,9 @@ class ShardedIndex:
 def open_index(
     url: str | os.PathLike[str],
     *,
-    version: int | None = None,
+    version: int | str | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    allow_unsafe_publish: bool = False,
     client: ClientLike = None,
 ) -> ShardedIndex:
     """Open a published index. Reads one manifest; shards are opened when they are first searched.
@@ -157,10 +400,12 @@ def open_index(
     ----------
     url : str or PathLike
         The index folder.
-    version : int, optional
-        The newest if not given.
+    version : int or str, optional
+        Its number or a tag; the newest if not given.
     storage_options : mapping, optional
         What fsspec needs beside the URL.
+    allow_unsafe_publish : bool
+        As for `build_index`; for methods that change the index.
     client : distributed.Client, None or False
         As for `build_index`.
 
@@ -171,5 +416,5 @@ def open_index(
     CorruptIndexError, FormatVersionError
         If the manifest is damaged, or written by a newer release.
     """
-    folder = IndexFolder(os.fspath(url), dict(storage_options or {}))
-    return ShardedIndex(folder, read_manifest(folder, version), client)
+    folder = IndexFolder(os.fspath(url), dict(storage_options or {}), allow_unsafe_publish)
+    return ShardedIndex(folder, read_manifest(folder, read_version(folder, version)), client)

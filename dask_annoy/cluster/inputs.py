@@ -99,6 +99,10 @@ class Inputs(abc.ABC):
     def slot(self, start: int, stop: int) -> SlotInput:
         """The input of a slot."""
 
+    @abc.abstractmethod
+    def number_rows_from(self, first: int) -> None:
+        """Give the rows other row numbers as ids, counted from `first`."""
+
     def remove_staging(self) -> None:  # noqa: B027 - most inputs have none
         """Delete what was staged for shard tasks; call it after the commit."""
 
@@ -119,6 +123,9 @@ class DirectInputs(Inputs):
             **{f"vectors.{key}": value for key, value in self._vectors.identity().items()},
             **{f"ids.{key}": value for key, value in self._ids.identity().items()},
         }
+
+    def number_rows_from(self, first: int) -> None:
+        self._ids = RowNumberIds(self.n_rows, first)
 
     def slot(self, start: int, stop: int) -> SlotInput:
         return SlotInput(*cut_rows(self._vectors, start, stop), *_ids_of_slot(self._ids, start, stop))
@@ -148,6 +155,9 @@ class StagedInputs(Inputs):
         if self._ids is not None:
             identity |= {f"ids.{key}": value for key, value in self._ids.identity().items()}
         return identity
+
+    def number_rows_from(self, first: int) -> None:
+        self._ids = RowNumberIds(self.n_rows, first)
 
     def slot(self, start: int, stop: int) -> SlotInput:
         vectors, vectors_start = self._staged.vectors(start, stop)

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dask_annoy.planning.estimate import Estimate
 from dask_annoy.planning.plan import BUILDER_VERSION, BuildPlan, SlotPlan, make_plan
-from dask_annoy.planning.tuning import budget_for, tune
+from dask_annoy.planning.tuning import budget_for, mix, recall_within, tune
 
-__all__ = ["BUILDER_VERSION", "BuildPlan", "Estimate", "SlotPlan", "budget_for", "make_plan", "tune"]
+__all__ = [
+    "BUILDER_VERSION",
+    "BuildPlan",
+    "Estimate",
+    "SlotPlan",
+    "budget_for",
+    "make_plan",
+    "mix",
+    "recall_within",
+    "tune",
+]

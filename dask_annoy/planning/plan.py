@@ -18,7 +18,7 @@ from dask_annoy.units import duration_text, size_text
 __all__ = ["BUILDER_VERSION", "BuildPlan", "SlotPlan", "build_id_of", "make_plan"]
 
 #: Counts up when the same input and parameters give other bytes than before.
-BUILDER_VERSION: Final = 2
+BUILDER_VERSION: Final = 3
 
 _K: Final = 10  # neighbours that recall is measured on
 _SAMPLE_ROWS: Final = 1000
@@ -45,7 +45,8 @@ class SlotPlan(Document):
 class BuildPlan(Document):
     """What a build will do. Print it before anything runs.
 
-    ``build_id`` is None for a Dask collection that was not computed yet: it follows from the rows.
+    ``build_id`` is None for a Dask collection that was not computed yet: it follows from the rows. ``shard_rows_rule``
+    is the bound on the rows of a shard, "auto" resolved.
     """
 
     build_id: str | None
@@ -62,6 +63,7 @@ class BuildPlan(Document):
     target_recall: float
     k: int
     sample_rows: tuple[int, ...]
+    shard_rows_rule: int
     slots: tuple[SlotPlan, ...]
     estimate: Estimate
 
@@ -171,6 +173,7 @@ def make_plan(
         target_recall=target_recall,
         k=_K,
         sample_rows=_sample(n_rows, seed),
+        shard_rows_rule=most,
         slots=slots,
         estimate=estimate_shard(
             metric,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dask_annoy.shard import RecallTrace, larger_is_better
 from dask_annoy.storage import RecallCurve, RecallPoint, Tuning
 
-__all__ = ["budget_for", "tune"]
+__all__ = ["budget_for", "mix", "recall_within", "tune"]
 
 # Recalls whose budgets the curve keeps.
 _LEVELS: Final = (
@@ -86,6 +86,55 @@ def budget_for(tuning: Tuning | None, k: int, target_recall: float | None) -> in
         budgets = np.log([point.search_k for point in curve.points])
         search_k = round(float(np.exp(np.interp(target_recall, recalls, budgets))), 6)  # exp and log lose a little
     return int(np.ceil(search_k * max(1.0, k / curve.k)))
+
+
+def recall_within(traces: Sequence[RecallTrace], metric: str, search_k: int) -> float | None:
+    """The recall of a budget over the shards of some traces; None if no sampled row has a neighbour."""
+    needed = _budgets_of_neighbours(traces, metric)
+    return float(((needed >= 0) & (needed <= search_k)).mean()) if needed.size else None
+
+
+def mix(parts: Sequence[tuple[Tuning | None, int]], target_recall: float) -> Tuning | None:
+    """The tuning of an index whose parts were tuned on their own, each on a sample of its own vectors.
+
+    A true neighbour of a query is in a part with a chance of that part's share of the items, and is found there with
+    that part's recall: so the recall of a budget is about the mean of the parts', weighted with their items. The parts
+    were measured as if all neighbours were in each, which asks for larger budgets, so the recall is rather larger.
+
+    Parameters
+    ----------
+    parts : sequence of (Tuning or None, int)
+        What was measured on each part, and its items.
+    target_recall : float
+    """
+    measured = [(tuning.curves[0], items) for tuning, items in parts if tuning is not None and tuning.curves and items]
+    if not measured:
+        return None
+    total = sum(items for _, items in measured)
+    budgets = sorted({point.search_k for curve, _ in measured for point in curve.points})
+    recalls = [sum(_recall_at(curve, budget) * items for curve, items in measured) / total for budget in budgets]
+    points: list[RecallPoint] = []
+    for level in (*_LEVELS, target_recall):
+        place = min(int(np.searchsorted(recalls, level)), len(budgets) - 1)
+        points.append(RecallPoint(search_k=budgets[place], recall=min(1.0, recalls[place])))
+    chosen = points.pop()
+    kept = sorted({point.search_k: point for point in points}.values(), key=lambda point: point.search_k)
+    curve = RecallCurve(
+        method="forest",
+        k=measured[0][0].k,
+        sample_rows=sum(curve.sample_rows for curve, _ in measured),
+        points=tuple(kept),
+    )
+    return Tuning(target_recall=target_recall, search_k=chosen.search_k, recall=chosen.recall, curves=(curve,))
+
+
+def _recall_at(curve: RecallCurve, search_k: int) -> float:
+    """The recall of a budget, between the measured ones by its logarithm."""
+    recalls = [point.recall for point in curve.points]
+    budgets = [point.search_k for point in curve.points]
+    if search_k < budgets[0]:
+        return recalls[0] * search_k / budgets[0]
+    return float(np.interp(np.log(search_k), np.log(budgets), recalls))
 
 
 def _budgets_of_neighbours(traces: Sequence[RecallTrace], metric: str) -> npt.NDArray[np.int64]:

@@ -8,12 +8,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from dask_annoy._native import AnnoyIndex
 from dask_annoy.errors import CorruptIndexError
+from dask_annoy.shard.deletions import read_deletions
 from dask_annoy.shard.hits import Hits
-from dask_annoy.shard.ids import IdTable, IdType
+from dask_annoy.shard.ids import IdTable, IdType, id_files
+from dask_annoy.shard.receipt import RecallTrace
 from dask_annoy.storage import FOREST_FILE, IndexFolder, Manifest, ShardEntry, shard_folder, shared_cache
 
 __all__ = ["Shard", "ShardHandle", "open_shard", "shard_handles"]
@@ -35,7 +38,7 @@ class ShardHandle:
     @property
     def bytes(self) -> int:
         """Bytes of the shard's files."""
-        return sum(file.bytes for file in self.entry.files)
+        return self.entry.bytes
 
     def __sizeof__(self) -> int:
         # Dask must not take a handle for the files it describes.
@@ -56,7 +59,9 @@ class Shard:
         self.handle = handle
         entry = handle.entry
         # Held as long as the files are mapped: leased files are never evicted.
-        self._lease = shared_cache().lease(handle.folder, shard_folder(entry.uuid), entry.files)
+        needed = (FOREST_FILE, *id_files(handle.id_type))
+        files = [file for file in entry.files if file.name in needed]
+        self._lease = shared_cache().lease(handle.folder, shard_folder(entry.uuid), files)
         self._forest = AnnoyIndex(handle.width, handle.metric)
         try:
             self._forest.load(str(self._lease.path(FOREST_FILE)))
@@ -65,7 +70,8 @@ class Shard:
                     f"{self._where(FOREST_FILE)} holds {self._forest.get_n_items()} items, but its manifest says "
                     f"{entry.items}"
                 )
-            paths = {file.name: self._lease.path(file.name) for file in entry.files}
+            self._deleted = read_deletions(handle.folder, entry)
+            paths = {file.name: self._lease.path(file.name) for file in files}
             try:
                 self._ids = IdTable.open(paths, handle.id_type, entry.items)
             except KeyError as error:
@@ -96,9 +102,57 @@ class Shard:
             search_k,
             include_distances=True,
             n_jobs=n_jobs,
-            packed=self.handle.metric == "hamming",
+            packed=self._packed,
+            exclude=self._deleted if len(self._deleted) else None,
         )
         return Hits(Hits.keys_of(self.handle.entry.slot, items), distances, self._ids.take(items))
+
+    def trace(self, sample: npt.NDArray[Any], own: npt.NDArray[np.int64], k: int, *, n_jobs: int = -1) -> RecallTrace:
+        """The recall trace of the items that are not deleted, as a build makes it: their budgets, too.
+
+        A search counts what is deleted as a candidate here, which a user's does not; so budgets are reckoned down by
+        the share that is deleted.
+
+        Parameters
+        ----------
+        sample : array of shape (m, width)
+            As `queries` in `search`.
+        own : int64 array of shape (m,)
+            The item that each sampled row is itself, which is no neighbour; -2 for none.
+        k : int
+        n_jobs : int
+            Threads.
+        """
+        live = self.live_items()
+        # A budget of all items makes a search among given ones look at each: exact.
+        items, distances = self._forest.get_nns_by_vectors(
+            sample, k + 1, len(live), include_distances=True, n_jobs=n_jobs, packed=self._packed, include=live
+        )
+        is_self = items == own[:, None]
+        is_self[~is_self.any(axis=1), -1] = True  # one column goes in every row
+        shape = (len(items), k)
+        items, distances = items[~is_self].reshape(shape), distances[~is_self].reshape(shape)
+        budgets = self._forest.budgets_to_find(sample, items, n_jobs=n_jobs, packed=self._packed)
+        share = len(live) / self.handle.entry.items
+        return RecallTrace.of(distances, np.where(budgets > 0, np.ceil(budgets * share), budgets).astype(np.int64))
+
+    def live_items(self) -> npt.NDArray[np.int64]:
+        """The numbers of the items that are not deleted, ascending."""
+        return np.delete(np.arange(self.handle.entry.items), self._deleted)
+
+    def vectors(self, items: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The vectors of items: float32 of shape (n, width); for hamming packed bits."""
+        if self._packed:
+            return self._forest.get_item_vectors(items, packed=True)
+        return self._forest.get_item_vectors(items)
+
+    def ids(self, items: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The ids of items."""
+        return self._ids.take(items)
+
+    @property
+    def _packed(self) -> bool:
+        return self.handle.metric == "hamming"
 
     def _where(self, name: str) -> str:
         return self.handle.folder.where(f"{shard_folder(self.handle.entry.uuid)}/{name}")

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dask_annoy.storage.cache import CacheStats, Lease, ShardCache, configure_cache, shared_cache
 from dask_annoy.storage.checksum import check_file, file_entry, sha256_of
-from dask_annoy.storage.folder import IndexFolder
+from dask_annoy.storage.folder import IndexFolder, StoredFile
+from dask_annoy.storage.garbage import Garbage, collect_garbage
 from dask_annoy.storage.layout import (
+    DELETIONS,
+    TAGS,
+    VERSIONS,
+    WORK,
+    check_tag,
+    deletion_name,
     parse_receipt_name,
     parse_version_name,
     plan_name,
@@ -14,42 +21,66 @@ from dask_annoy.storage.layout import (
     sample_name,
     shard_folder,
     staging_folder,
+    tag_name,
     version_name,
+    work_name,
 )
 from dask_annoy.storage.manifest import (
     FOREST_FILE,
     FORMAT_VERSION,
     MAX_MANIFEST_BYTES,
+    DeletionEntry,
     FileEntry,
     Manifest,
+    Operation,
     RecallCurve,
     RecallPoint,
+    Rules,
     ShardEntry,
     Totals,
     Tuning,
     manifest_schema,
 )
 from dask_annoy.storage.publish import put_if_absent
+from dask_annoy.storage.succession import commit_change, signature, successor
+from dask_annoy.storage.tags import create_tag, delete_tag, read_tag, read_tags, read_version
 from dask_annoy.storage.versions import commit, latest_version, list_versions, read_manifest
+from dask_annoy.storage.work import at_work
 
 __all__ = [
+    "DELETIONS",
     "FOREST_FILE",
     "FORMAT_VERSION",
     "MAX_MANIFEST_BYTES",
+    "TAGS",
+    "VERSIONS",
+    "WORK",
     "CacheStats",
+    "DeletionEntry",
     "FileEntry",
+    "Garbage",
     "IndexFolder",
     "Lease",
     "Manifest",
+    "Operation",
     "RecallCurve",
     "RecallPoint",
+    "Rules",
     "ShardCache",
     "ShardEntry",
+    "StoredFile",
     "Totals",
     "Tuning",
+    "at_work",
     "check_file",
+    "check_tag",
+    "collect_garbage",
     "commit",
+    "commit_change",
     "configure_cache",
+    "create_tag",
+    "delete_tag",
+    "deletion_name",
     "file_entry",
     "latest_version",
     "list_versions",
@@ -59,12 +90,19 @@ __all__ = [
     "plan_name",
     "put_if_absent",
     "read_manifest",
+    "read_tag",
+    "read_tags",
+    "read_version",
     "receipt_name",
     "receipts_folder",
     "sample_name",
     "sha256_of",
     "shard_folder",
     "shared_cache",
+    "signature",
     "staging_folder",
+    "successor",
+    "tag_name",
     "version_name",
+    "work_name",
 ]

@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +21,10 @@ from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
 from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
-from dask_annoy.storage.local_files import staged
+from dask_annoy.storage.local_files import TEMPORARY_PREFIX, staged
 from dask_annoy.vectors.filesystem import open_filesystem, public_url
 
-__all__ = ["IndexFolder", "check_name"]
+__all__ = ["IndexFolder", "StoredFile", "check_name"]
 
 _PART: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MAX_NAME: Final = 512
@@ -48,6 +50,18 @@ def check_name(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True, order=True)
+class StoredFile:
+    """A file in an index folder: its name there, its size, and when it was written.
+
+    `modified` is in seconds since 1970 on the storage's own clock: compare it with `IndexFolder.now` only.
+    """
+
+    name: str
+    bytes: int
+    modified: float
+
+
 @dataclass(frozen=True, repr=False)
 class IndexFolder:
     """A folder at an fsspec URL: a small picklable description; the connection is made lazily, per process.
@@ -62,10 +76,15 @@ class IndexFolder:
         (``simplecache::`` …) are refused: they serve cut files and overwrite published ones.
     storage_options : mapping, optional
         Passed to the filesystem. Never shown in a repr or message, nor are credentials inside the URL.
+    allow_unsafe_publish : bool
+        Publish also where storage cannot create a file exclusively (SFTP, WebHDFS, a disk without hard links …), by
+        looking whether the name is free and then writing. Safe only while there is a single writer: of two that publish
+        at the same time one can overwrite the other, and a killed one can leave a cut manifest.
     """
 
     url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    allow_unsafe_publish: bool = False
 
     def __post_init__(self) -> None:
         url = os.fspath(self.url)
@@ -90,7 +109,11 @@ class IndexFolder:
         return self.display_url
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "storage_options": self.storage_options}
+        return {
+            "url": self.url,
+            "storage_options": self.storage_options,
+            "allow_unsafe_publish": self.allow_unsafe_publish,
+        }
 
     @property
     def display_url(self) -> str:
@@ -115,9 +138,14 @@ class IndexFolder:
         return self.protocol in _CONDITIONAL_PUT
 
     @property
-    def can_publish(self) -> bool:
+    def has_atomic_create(self) -> bool:
         """Whether the backend is known to have an atomic "create if absent"."""
         return self.is_local or self.has_conditional_put or self.protocol in _MEMORY
+
+    @property
+    def can_publish(self) -> bool:
+        """Whether `create` works here: atomically, or because the user has accepted that it does not."""
+        return self.has_atomic_create or self.allow_unsafe_publish
 
     def where(self, name: str) -> str:
         """The file's full address without credentials, for messages."""
@@ -188,6 +216,37 @@ class IndexFolder:
             found = [file.removeprefix(parent) for file in files if file.startswith(parent)]
         return sorted(file for file in found if _PART.fullmatch(file))
 
+    def files(self, name: str | None = None) -> builtins.list[StoredFile]:
+        """All files below the folder `name`, or of the whole index folder, whoever wrote them; sorted by name.
+
+        For going through what there is: a name in the answer need not be one that the other methods accept. A file that
+        goes meanwhile may be missing or not.
+        """
+        if self.is_local:
+            return sorted(_local_files(Path(self.url), self.local_path(name) if name else Path(self.url)))
+        fs, path = self._remote(name) if name else (self._filesystem()[0], self._filesystem()[1])
+        fs.invalidate_cache()
+        root = self._filesystem()[1].strip("/") + "/"
+        parent = path.strip("/") + "/"
+        try:
+            found = fs.find(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(
+            StoredFile(file.lstrip("/").removeprefix(root), int(info["size"] or 0), _modified(fs, file, info))
+            for file, info in found.items()
+            if info.get("type") == "file" and file.lstrip("/").startswith(parent)
+        )
+
+    def now(self) -> float:
+        """The time on the clock that dates the files, in seconds since 1970: writes a small file and looks at it."""
+        name = f"staging/clock-{uuid.uuid4().hex}"
+        self.write_bytes(name, b"now")
+        try:
+            return next(file.modified for file in self.files("staging") if file.name == name)
+        finally:
+            self.delete([name])
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name. Unlike fsspec's, it does not take an error for a no."""
         try:
@@ -219,7 +278,7 @@ class IndexFolder:
             with staged(path, lambda file: file.write(payload)) as temporary:
                 temporary.replace(path)
             return
-        fs, remote = self._remote(name)
+        fs, remote = self._writable(name)
         fs.pipe_file(remote, payload)
 
     def upload(self, local_path: Path, name: str) -> None:
@@ -232,7 +291,7 @@ class IndexFolder:
             ):
                 temporary.replace(path)
             return
-        fs, remote = self._remote(name)
+        fs, remote = self._writable(name)
         fs.put_file(str(local_path), remote)
 
     def create(self, name: str, payload: bytes) -> None:
@@ -252,7 +311,8 @@ class IndexFolder:
                 f"{self.display_url} is on a backend ({self.protocol}) that is not known to create a file "
                 "atomically only if it is absent, so two writers could overwrite each other: publish to a "
                 "local or NFS folder, S3, Google Cloud Storage or Azure, and copy the finished folder; it "
-                "can be read from here"
+                "can be read from here. If nobody else ever writes to it, allow_unsafe_publish=True publishes all "
+                "the same"
             )
         if not payload:  # s3fs overwrites an existing object with an empty one
             raise ValueError(f"{self.where(name)} cannot be created empty")
@@ -263,8 +323,13 @@ class IndexFolder:
         if self.protocol in _MEMORY:
             with _memory_lock:
                 fs.pipe_file(remote, payload, mode="create")
-        else:
+        elif self.has_conditional_put:
             fs.pipe_file(remote, payload, mode="create")
+        else:
+            if self.exists(name):
+                raise FileExistsError(errno.EEXIST, "File exists", self.where(name))
+            self._writable(name)
+            fs.pipe_file(remote, payload)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; those that are not there are passed over."""
@@ -276,6 +341,20 @@ class IndexFolder:
         elif names:
             # One by one: fsspec's rm takes '*' or '[' anywhere in the path for a pattern.
             self._delete_remote([self._remote(name)[1] for name in names])
+
+    def delete_found(self, names: Iterable[str]) -> None:
+        """Delete files by the names that `files` gave, unfinished ones too; and local folders that are then empty."""
+        if not self.is_local:
+            self.delete(names)
+            return
+        for name in names:
+            check_name(name.replace(f"/{TEMPORARY_PREFIX}", "/"))
+            path = Path(self.url, name)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
+            if path.parent.parent != Path(self.url):
+                with suppress(OSError):  # not empty
+                    path.parent.rmdir()
 
     def delete_tree(self, name: str) -> None:
         """Delete everything below the folder `name`; nothing happens if it is not there."""
@@ -290,20 +369,25 @@ class IndexFolder:
 
     # Private
 
-    @staticmethod
-    def _create_by_link(path: Path, payload: bytes) -> None:
+    def _create_by_link(self, path: Path, payload: bytes) -> None:
         # A link is atomic and refuses an existing name; O_EXCL would leave a cut file there after a crash.
         with staged(path, lambda file: file.write(payload)) as temporary:
             try:
                 os.link(temporary, path)
             except OSError as error:
-                if error.errno in _NO_HARD_LINKS:
+                if error.errno in _NO_HARD_LINKS and self.allow_unsafe_publish:
+                    if path.exists():
+                        raise FileExistsError(errno.EEXIST, "File exists", str(path)) from None
+                    temporary.replace(path)
+                elif error.errno in _NO_HARD_LINKS:
                     raise UnsupportedStorageError(
                         f"{path.parent} is on a file system without hard links, so a version cannot be "
                         "created atomically there: build on another local or NFS folder or an object store, "
-                        "and copy the finished folder"
+                        "and copy the finished folder. If nobody else ever writes to it, allow_unsafe_publish=True "
+                        "publishes all the same"
                     ) from error
-                raise
+                else:
+                    raise
 
     def _delete_remote(self, paths: Iterable[str]) -> None:
         fs = self._filesystem()[0]
@@ -314,6 +398,13 @@ class IndexFolder:
 
         with ThreadPoolExecutor(_DELETING_THREADS) as pool:
             list(pool.map(delete, paths))
+
+    def _writable(self, name: str) -> tuple[Any, str]:
+        """The same as `_remote`, with the folders that a file needs where folders are real (SFTP, HDFS)."""
+        fs, remote = self._remote(name)
+        if not self.has_atomic_create:
+            fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
+        return fs, remote
 
     def _remote(self, name: str) -> tuple[Any, str]:
         """The filesystem and the full path of `name`, with nothing remembered from earlier listings."""
@@ -329,3 +420,24 @@ class IndexFolder:
             made = (os.getpid(), fs, root)
             object.__setattr__(self, "_made", made)
         return made[1], made[2]
+
+
+def _local_files(root: Path, folder: Path) -> Iterator[StoredFile]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                yield StoredFile(path.relative_to(root).as_posix(), status.st_size, status.st_mtime)
+
+
+def _modified(fs: Any, path: str, info: Mapping[str, Any]) -> float:
+    """When a file was written, as the backend's listing tells it, or else its own answer."""
+    for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    moment: datetime = fs.modified(path)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

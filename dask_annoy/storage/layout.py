@@ -8,7 +8,12 @@ from typing import Final
 from dask_annoy.storage.folder import check_name
 
 __all__ = [
+    "DELETIONS",
+    "TAGS",
     "VERSIONS",
+    "WORK",
+    "check_tag",
+    "deletion_name",
     "parse_receipt_name",
     "parse_version_name",
     "plan_name",
@@ -17,16 +22,25 @@ __all__ = [
     "sample_name",
     "shard_folder",
     "staging_folder",
+    "tag_name",
     "version_name",
+    "work_name",
 ]
 
 #: The folder of the manifests.
 VERSIONS: Final = "versions"
+#: The folder of the sets of deleted items.
+DELETIONS: Final = "deletions"
+#: The folder of the names that users give to versions.
+TAGS: Final = "tags"
+#: The folder of the marks of writers at work.
+WORK: Final = "work"
 
 _DIGITS: Final = 20
 _MAX_VERSION: Final = 2**63 - 1
 _VERSION: Final = re.compile(r"(?:versions/)?([0-9]{20})\.json")
 _RECEIPT: Final = re.compile(r"(?:builds/[A-Za-z0-9_-]+/)?(0|[1-9][0-9]{0,18})\.([A-Za-z0-9_-]{1,64})\.json")
+_TAG: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _PART: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -78,6 +92,30 @@ def parse_receipt_name(name: str) -> tuple[int, str] | None:
 def shard_folder(uuid: str) -> str:
     """The folder of a shard's files."""
     return f"shards/{_part(uuid, 'shard uuid')}"
+
+
+def deletion_name(uuid: str) -> str:
+    """A set of deleted items."""
+    return f"{DELETIONS}/{_part(uuid, 'deletions uuid')}.npy"
+
+
+def check_tag(tag: str) -> str:
+    """Return `tag` if it can name a version, else raise ValueError."""
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise ValueError(
+            f"{str(tag)[:80]!r} is not a tag: expected at most 64 of a-z, 0-9, '_', '-' and '.', the first a letter"
+        )
+    return tag
+
+
+def tag_name(tag: str) -> str:
+    """The file of a tag."""
+    return f"{TAGS}/{check_tag(tag)}.json"
+
+
+def work_name(uuid: str) -> str:
+    """The mark of one writer at work."""
+    return f"{WORK}/{_part(uuid, 'mark')}.json"
 
 
 def staging_folder(staging_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -14,10 +15,13 @@ __all__ = [
     "FORMAT_VERSION",
     "MAX_MANIFEST_BYTES",
     "Count",
+    "DeletionEntry",
     "FileEntry",
     "Manifest",
+    "Operation",
     "RecallCurve",
     "RecallPoint",
+    "Rules",
     "ShardEntry",
     "Totals",
     "Tuning",
@@ -35,7 +39,12 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=4096)]
+
+
+BuildId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=128)]
+Operation = Literal["build", "append", "delete", "upsert", "compact", "rollback", "copy"]
 
 
 class FileEntry(Document):
@@ -43,13 +52,30 @@ class FileEntry(Document):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=128)]
     bytes: Count
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
+
+
+class DeletionEntry(Document):
+    """The deleted items of one shard: a set of item numbers in the file ``deletions/<uuid>.npy``."""
+
+    uuid: Uuid
+    items: Positive
+    bytes: Count
+    sha256: Sha256
+
+    @property
+    def file(self) -> FileEntry:
+        """The file, in the folder of deletions."""
+        return FileEntry(name=f"{self.uuid}.npy", bytes=self.bytes, sha256=self.sha256)
 
 
 class ShardEntry(Document):
-    """A shard: rows ``row_start`` to ``row_stop`` (excluded) of the source, in the folder of its uuid."""
+    """A shard, in the folder of its uuid: rows ``row_start`` to ``row_stop`` (excluded) of what it was built from.
 
-    slot: Count
+    `items` counts deleted items too, which `deletions` names.
+    """
+
+    slot: Annotated[int, Field(ge=0, lt=2**31)]  # with an item number, a key of 63 bits
     uuid: Uuid
     items: Annotated[int, Field(ge=1, lt=2**31)]
     row_start: Count
@@ -57,9 +83,22 @@ class ShardEntry(Document):
     n_trees: Annotated[int, Field(ge=1, lt=2**31)]
     seed: Annotated[int, Field(ge=0, lt=2**64)]
     files: tuple[FileEntry, ...]
+    deletions: DeletionEntry | None = None
+
+    @property
+    def live_items(self) -> int:
+        """Items that are not deleted."""
+        return self.items - (self.deletions.items if self.deletions else 0)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the shard's files."""
+        return sum(file.bytes for file in self.files)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.live_items < 0:
+            raise ValueError(f"more items are deleted than the {self.items} that there are")
         if self.items != self.row_stop - self.row_start:
             raise ValueError(f"{self.items} items do not fill the rows {self.row_start} to {self.row_stop}")
         names = [file.name for file in self.files]
@@ -102,19 +141,41 @@ class Tuning(Document):
     curves: tuple[RecallCurve, ...]
 
 
+class Rules(Document):
+    """What shards that are added later are built with: the parameters of the first build, "auto" resolved."""
+
+    n_trees: Annotated[int, Field(ge=1, lt=2**31)]
+    shard_rows: Annotated[int, Field(ge=1, lt=2**31)]
+    seed: Count
+    target_recall: Share
+
+
 class Totals(Document):
-    """Sums over the shards."""
+    """Sums over the shards: `items` that can be found, and those that are deleted."""
 
     shards: Positive
-    items: Positive
+    items: Count
+    deleted: Count = 0
     bytes: Count
+
+    @classmethod
+    def of(cls, shards: Sequence[ShardEntry]) -> Self:
+        """Add up."""
+        return cls(
+            shards=len(shards),
+            items=sum(shard.live_items for shard in shards),
+            deleted=sum(shard.items - shard.live_items for shard in shards),
+            bytes=sum(shard.bytes for shard in shards),
+        )
 
 
 class Manifest(Document):
     """One version of an index. Building one checks it as strictly as reading one from storage.
 
-    `parent` is None for the first version, `tuning` is None where no recall was measured. Uuids are 32
-    hexadecimal digits. `source` and `library` are for people; nothing is opened or decided by them.
+    `parent` is None for the first version, `tuning` is None where no recall was measured. `build_id` is that of the
+    build that the index began with, and `change_id` that of the append or compaction that made this version. `next_id`
+    is the id of the next item where ids are row numbers, else None. Uuids are 32 hexadecimal digits. `source` and
+    `library` are for people; nothing is opened or decided by them.
     """
 
     format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION  # Literal[1] takes true
@@ -122,7 +183,9 @@ class Manifest(Document):
     version: Positive
     parent: Positive | None
     writer: Uuid
-    build_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=128)]
+    operation: Operation = "build"
+    build_id: BuildId
+    change_id: BuildId | None = None
     created: AwareDatetime
     library: Annotated[str, Field(max_length=128)]
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)]
@@ -131,6 +194,8 @@ class Manifest(Document):
     source: Text
     source_dtype: Annotated[str, Field(max_length=128)]
     id_type: Literal["int64", "string"]
+    next_id: Count | None = None
+    rules: Rules
     partition: Literal["rows"]
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1)]
     tuning: Tuning | None
@@ -140,21 +205,13 @@ class Manifest(Document):
     def _check(self) -> Self:
         if self.parent is not None and self.version <= self.parent:
             raise ValueError(f"version {self.version} does not follow its parent {self.parent}")
-        row = 0
-        for slot, shard in enumerate(self.shards):
-            if shard.slot != slot:
-                raise ValueError(f"the shard at place {slot} has the slot {shard.slot}")
-            if shard.row_start != row:
-                raise ValueError(f"slot {slot} starts at row {shard.row_start}, but the rows before it end at {row}")
-            row = shard.row_stop
+        for earlier, later in pairwise(self.shards):
+            if later.slot <= earlier.slot:
+                raise ValueError(f"the slot {later.slot} stands after the slot {earlier.slot}: slots ascend")
         if len({shard.uuid for shard in self.shards}) != len(self.shards):
             raise ValueError("two shards have the same uuid")
-        size = sum(file.bytes for shard in self.shards for file in shard.files)
-        if (self.totals.shards, self.totals.items, self.totals.bytes) != (len(self.shards), row, size):
-            raise ValueError(
-                f"the totals say {self.totals}, but the shards add up to shards={len(self.shards)} "
-                f"items={row} bytes={size}"
-            )
+        if self.totals != Totals.of(self.shards):
+            raise ValueError(f"the totals say {self.totals}, but the shards add up to {Totals.of(self.shards)}")
         return self
 
     def to_json(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from dask_annoy.errors import UnsupportedStorageError
 from dask_annoy.storage.folder import IndexFolder
 
-__all__ = ["put_if_absent"]
+__all__ = ["prove_conditional_put", "put_if_absent"]
 
 _ATTEMPTS: Final = 7
 #: Seconds; doubled each time, so the last pauses outlast the one write a second and name that GCS allows.
@@ -45,12 +45,13 @@ def put_if_absent(folder: IndexFolder, name: str, payload: bytes) -> bool:
     Raises
     ------
     UnsupportedStorageError
-        If the backend, or the server behind it, has no atomic "create if absent".
+        If the backend, or the server behind it, has no atomic "create if absent", unless the folder allows unsafe
+        publishing.
     """
     if not payload:
         raise ValueError(f"{folder.where(name)} cannot be published empty")
-    if folder.has_conditional_put and folder not in _proven:
-        _prove_conditional_put(folder)
+    if folder.has_conditional_put:
+        prove_conditional_put(folder)
     return _put(folder, name, payload)
 
 
@@ -74,7 +75,8 @@ def _put(folder: IndexFolder, name: str, payload: bytes) -> bool:
             if last or not (_is_transient(error) or isinstance(error, FileExistsError)):
                 raise
         else:
-            return True
+            # Where `create` looks and then writes, somebody else may have written since.
+            return folder.has_atomic_create or _standing(folder, name, len(payload)) == payload
         time.sleep(pause * random.uniform(0.5, 1.5))
         pause *= 2
     raise AssertionError("unreachable")
@@ -88,12 +90,14 @@ def _standing(folder: IndexFolder, name: str, size: int) -> bytes | None:
         return None
 
 
-def _prove_conditional_put(folder: IndexFolder) -> None:
-    """Try once a process, on a throw-away name, that the server refuses to overwrite.
+def prove_conditional_put(folder: IndexFolder) -> None:
+    """Try once a process and folder, on a throw-away name, that the server refuses to overwrite.
 
     Older botocores drop the condition and older S3-compatible servers ignore it: both would overwrite a
     version.
     """
+    if folder in _proven:
+        return
     name = f"staging/probe-{uuid.uuid4().hex}"
     _put(folder, name, b"first")
     try:

@@ -7,7 +7,7 @@ from dask_annoy.vectors.concat import ConcatSource
 from dask_annoy.vectors.encode import encode_rows
 from dask_annoy.vectors.fbin import BinSource
 from dask_annoy.vectors.id_files import NpyIds, ParquetIds
-from dask_annoy.vectors.ids import ArrayIds, ConcatIds, IdSource, RowNumberIds
+from dask_annoy.vectors.ids import ArrayIds, ConcatIds, Ids, IdSource, RowNumberIds
 from dask_annoy.vectors.npy import NpySource
 from dask_annoy.vectors.opening import open_ids, open_source
 from dask_annoy.vectors.parquet import ParquetSource
@@ -21,6 +21,7 @@ __all__ = [
     "ConcatIds",
     "ConcatSource",
     "IdSource",
+    "Ids",
     "NpyIds",
     "NpySource",
     "ParquetIds",

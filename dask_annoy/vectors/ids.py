@@ -81,19 +81,21 @@ class IdSource(abc.ABC):
 
 
 class RowNumberIds(IdSource):
-    """The ids of vectors without ids: their row numbers."""
+    """The ids of vectors without ids: their row numbers, counted from `first`."""
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, first: int = 0) -> None:
         self.name = "row numbers"
         self.n_rows = n_rows
+        self._first = first
         self.id_type = "int64"
 
     def identity(self) -> dict[str, str | int]:
-        """Return the number of rows."""
-        return {"row_numbers": self.n_rows}
+        """Return the number of rows, and the first number if it is not 0."""
+        identity: dict[str, str | int] = {"row_numbers": self.n_rows}
+        return identity | {"first": self._first} if self._first else identity
 
     def _read(self, start: int, stop: int) -> Ids:
-        return np.arange(start, stop, dtype=np.int64)
+        return np.arange(self._first + start, self._first + stop, dtype=np.int64)
 
 
 class ArrayIds(IdSource):

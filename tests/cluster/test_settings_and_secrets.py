@@ -113,3 +113,33 @@ def test_paths_of_all_kinds_name_the_same_folder(rows: Any, tmp_path: Path, monk
         assert open_index(url).manifest == index.manifest
     monkeypatch.chdir("/")
     assert index.query(rows[:1], k=1, search_k=1000).ids.tolist() == [[0]]
+
+
+def test_credentials_stay_out_of_all_that_changes_write_and_say(
+    rows: Any, s3: Any, process_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "dask_annoy")
+    shown: list[str] = []
+    index = build_index(rows[:300], f"{s3.url}/x", **OPTIONS, storage_options=s3.options, client=process_client)
+    index = index.append(da.from_array(rows[300:500], chunks=(50, 16))).delete([1, 2, 3])
+    index.tag("kept")
+    index = index.compact(max_deleted=0).rollback("kept")
+    copied = index.copy(f"{s3.url}/y", storage_options=s3.options)
+    index.export(f"{s3.url}/z", storage_options=s3.options)
+    shown += [repr(index), repr(copied), str(index.versions()), str(index.gc())]
+    for wrong in (
+        lambda: index.append(rows[:5], np.arange(5)),
+        lambda: index.delete([10**6]),
+        lambda: index.copy(f"{s3.url}/y", storage_options=s3.options),
+        lambda: open_index(f"{s3.url}/x", version="none", storage_options=s3.options),
+        lambda: index.rollback(99),
+    ):
+        with pytest.raises(DaskAnnoyError) as raised:
+            wrong()
+        shown.append(str(raised.value) + repr(raised.value))
+    shown.append(caplog.text)
+    filesystem = fsspec.filesystem("s3", **s3.options)
+    stored = [filesystem.cat_file(name) for name in filesystem.find(s3.url)]
+    for secret in (s3.options["secret"], s3.options["key"]):
+        assert not [text for text in shown if secret in text]
+        assert not [content for content in stored if secret.encode() in content]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dask_annoy.planning import budget_for, tune
+from dask_annoy.planning import budget_for, mix, recall_within, tune
 from dask_annoy.shard import RecallTrace
-from dask_annoy.storage import Tuning
+from dask_annoy.storage import RecallCurve, RecallPoint, Tuning
 
 # For one sampled row and shard: neighbours as (distance, budget or -1).
 ROW = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 500) | st.just(-1)), max_size=4)
@@ -130,3 +130,41 @@ def test_queries_that_are_not_rows_get_more_budget_than_the_rows_needed() -> Non
     tuning = tune([RecallTrace.of(np.ones((100, 1), np.float32), budgets)], "angular", 0.9)
     assert tuning is not None
     assert tuning.search_k > 1000
+
+
+@given(INDEX, st.integers(1, 600))
+def test_the_recall_within_a_budget_is_the_share_of_neighbours_that_need_no_more(
+    rows: list[list[list[tuple[int, int]]]], search_k: int
+) -> None:
+    needed = needed_budgets(rows)
+    found = recall_within(traces_of(rows, "euclidean"), "euclidean", search_k)
+    if not needed:
+        assert found is None
+    else:
+        assert found == pytest.approx(sum(0 <= budget <= search_k for budget in needed) / len(needed))
+
+
+def test_a_mixed_tuning_lies_between_its_parts_as_their_items_weigh() -> None:
+    def tuning(*points: tuple[int, float]) -> Tuning:
+        curve = RecallCurve(
+            method="forest", k=10, sample_rows=100,
+            points=tuple(RecallPoint(search_k=budget, recall=recall) for budget, recall in points),
+        )  # fmt: skip
+        return Tuning(target_recall=0.9, search_k=points[-1][0], recall=points[-1][1], curves=(curve,))
+
+    easy, hard = tuning((10, 0.8), (100, 0.98)), tuning((10, 0.2), (100, 0.6), (1000, 0.96))
+    for share in (0, 25, 50, 75, 100):
+        mixed = mix([(easy, share), (hard, 100 - share)], 0.9)
+        assert mixed is not None
+        assert mixed.search_k == (100 if share >= 80 else 1000)
+        assert mixed.recall >= 0.9
+        at_100 = next(point.recall for point in mixed.curves[0].points if point.search_k == 100)
+        assert at_100 == pytest.approx((0.98 * share + 0.6 * (100 - share)) / 100)
+    alone = mix([(easy, 5), (None, 100), (hard, 0)], 0.9)
+    assert alone is not None
+    assert [point.search_k for point in alone.curves[0].points] == [10, 100]
+    assert [point.recall for point in alone.curves[0].points] == pytest.approx([0.8, 0.98])
+    assert mix([(None, 3), (easy, 0)], 0.9) is None
+    out_of_reach = mix([(tuning((10, 0.5)), 1)], 0.9)
+    assert out_of_reach is not None
+    assert (out_of_reach.search_k, out_of_reach.recall) == (10, 0.5)

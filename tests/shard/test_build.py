@@ -25,6 +25,7 @@ from dask_annoy.vectors import ArraySource, RowSource
 
 from .conftest import MakeTask, digests
 
+SHARD_FILES = ("forest.ann", "ids.npy", "ids.run-items.npy", "ids.run-keys.npy")
 ROWS = np.random.default_rng(5).normal(size=(900, 12)).astype(np.float32)
 METRICS = metric_names()
 
@@ -73,7 +74,7 @@ def test_the_bytes_do_not_depend_on_threads_or_blocks(make_task: MakeTask, folde
         build_shard(make_task(ROWS, metric=metric, block_bytes=block_bytes), n_jobs=n_jobs)
         for n_jobs, block_bytes in [(1, 1 << 20), (2, 1), (4, 1000), (-1, 4096)]
     ]
-    assert {name: len(found) for name, found in digests(folder).items()} == {"forest.ann": 1, "ids.npy": 1}
+    assert {name: len(found) for name, found in digests(folder).items()} == dict.fromkeys(SHARD_FILES, 1)
     assert len({receipt.trace for receipt in receipts}) == 1
     assert len({receipt.entry.uuid for receipt in receipts}) == len(receipts)
 
@@ -180,7 +181,7 @@ def test_attempts_in_other_processes_may_overlap_or_be_killed(
         for fate in ("well", "killed", "well")
     ]
     assert [attempt.wait(60) for attempt in attempts] == [0, -9, 0]
-    assert {name: len(found) for name, found in digests(folder).items()} == {"forest.ann": 1, "ids.npy": 1}
+    assert {name: len(found) for name, found in digests(folder).items()} == dict.fromkeys(SHARD_FILES, 1)
     assert list(read_receipts(folder, task.build_id)) == [0]
 
 
@@ -250,7 +251,13 @@ def test_vectors_that_are_all_equal_can_be_built(make_task: MakeTask, rows: npt.
 def test_string_ids_are_files_of_the_shard(make_task: MakeTask) -> None:
     ids = [f"é{row}\0" for row in range(900)]
     entry = build_shard(make_task(ROWS, ids=ids)).entry
-    assert [file.name for file in entry.files] == ["forest.ann", "ids.offsets.npy", "ids.utf8.npy"]
+    assert [file.name for file in entry.files] == [
+        "forest.ann",
+        "ids.offsets.npy",
+        "ids.utf8.npy",
+        "ids.run-keys.npy",
+        "ids.run-items.npy",
+    ]
 
 
 def test_a_repeated_id_in_the_shard_is_refused(make_task: MakeTask, folder: IndexFolder) -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_annoy.errors import CorruptIndexError, InvalidIdsError
+from dask_annoy.shard import id_runs
 from dask_annoy.shard import ids as ids_module
+from dask_annoy.shard.id_runs import RUN_FILES, IdRun, keys_of
 from dask_annoy.shard.ids import IDS_FILE, OFFSETS_FILE, UTF8_FILE, IdTable, IdWriter, id_files, write_ids
 
 STRINGS = ["", "a", "a\0", "\0", "a\0\0", "é", "𝄞 clef", "日本", "x" * 5000, "a b", "None", "-1"]
@@ -24,7 +26,7 @@ def strings(*values: str) -> np.ndarray[Any, Any]:
 
 def test_integers_come_back_exactly_and_missing_ones_are_marked(tmp_path: Path) -> None:
     ids = np.array([7, -(2**63), 2**63 - 1, 0, -5])
-    assert write_ids(tmp_path, ids) == [IDS_FILE]
+    assert write_ids(tmp_path, ids) == [IDS_FILE, *RUN_FILES]
     with IdTable.open(tmp_path, "int64", 5) as table:
         assert len(table) == 5
         got = table.take(np.array([[4, -1, 0], [1, 2, 3]]))
@@ -33,7 +35,7 @@ def test_integers_come_back_exactly_and_missing_ones_are_marked(tmp_path: Path) 
 
 
 def test_strings_come_back_exactly_and_missing_ones_are_none(tmp_path: Path) -> None:
-    assert write_ids(tmp_path, strings(*STRINGS)) == [OFFSETS_FILE, UTF8_FILE]
+    assert write_ids(tmp_path, strings(*STRINGS)) == [OFFSETS_FILE, UTF8_FILE, *RUN_FILES]
     paths = {name: tmp_path / name for name in id_files("string")}
     with IdTable.open(paths, "string", len(STRINGS)) as table:
         items = np.array([-1, *range(len(STRINGS)), -1]).reshape(2, -1)
@@ -102,22 +104,47 @@ def test_a_repeated_id_is_named_and_leaves_no_files(
 
 
 @pytest.mark.parametrize("id_type", ["int64", "string"])
-def test_distinct_ids_have_no_duplicate_over_many_small_passes(
+def test_every_id_is_found_by_its_key_however_many_passes_sorted_them(
     tmp_path: Path, id_type: ids_module.IdType, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(ids_module, "_BLOCK", 16)
+    monkeypatch.setattr(id_runs, "_SORTED_AT_ONCE", 100)
     numbers = np.random.default_rng(0).permutation(3000)
-    write_ids(tmp_path, numbers if id_type == "int64" else numbers.astype("U"))
-    with IdTable.open(tmp_path, id_type, 3000) as table:
-        assert table.first_duplicate() is None
-        assert [int(one) for one in table.take(np.arange(3000))] == numbers.tolist()
+    ids = numbers if id_type == "int64" else strings(*map(str, numbers))
+    names = write_ids(tmp_path, ids)
+    with IdRun.open({name: tmp_path / name for name in names}, 3000) as run:
+        places, items = run.find(keys_of(ids))
+        assert places.tolist() == list(range(3000))
+        assert items.tolist() == list(range(3000))
+        unknown = keys_of(np.array([-1]) if id_type == "int64" else strings("-1"))
+        assert run.find(unknown)[0].tolist() == []
+        slices = [run.slice(low * 2**60, (low + 1) * 2**60) for low in range(16)]
+    keys = np.concatenate([keys for keys, _ in slices])
+    assert (keys[1:] > keys[:-1]).all()
+    assert min(len(part) for part, _ in slices) > 100  # keys spread evenly
+    np.testing.assert_array_equal(keys_of(ids)[np.concatenate([items for _, items in slices])], keys)
 
 
 def test_strings_of_equal_hash_are_compared_themselves(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(IdTable, "_hashes", lambda self, _: np.zeros(len(self), np.int64))
+    monkeypatch.setattr(id_runs, "keys_of", lambda ids: np.zeros(len(ids), np.uint64))
     write_ids(tmp_path, strings("a", "b", "c"))
+    with IdRun.open({name: tmp_path / name for name in RUN_FILES}, 3) as run:
+        places, items = run.find(np.zeros(2, np.uint64))
+    assert (places.tolist(), items.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])
     with pytest.raises(InvalidIdsError, match="'b'"):
         write_ids(tmp_path, strings("a", "b", "c", "b"))
+
+
+def test_a_run_that_names_items_outside_of_the_shard_is_refused(tmp_path: Path) -> None:
+    write_ids(tmp_path, np.arange(3))
+    np.save(tmp_path / "ids.run-items.npy", np.array([0, 1, 3], "<u4"))
+    paths = {name: tmp_path / name for name in RUN_FILES}
+    with IdRun.open(paths, 3) as run, pytest.raises(CorruptIndexError, match="has the item 3"):
+        run.find(keys_of(np.arange(3)))
+    with pytest.raises(CorruptIndexError, match=r"names no ids\.run-items"):
+        IdRun.open({"ids.run-keys.npy": paths["ids.run-keys.npy"]}, 3)
+    with pytest.raises(CorruptIndexError, match="bytes"):
+        IdRun.open(paths, 4)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +175,8 @@ def test_items_outside_of_the_shard_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("id_type", ["int64", "string"])
 def test_an_id_file_cut_or_changed_anywhere_in_its_head_is_refused(tmp_path: Path, id_type: ids_module.IdType) -> None:
-    for name in write_ids(tmp_path, np.arange(9) if id_type == "int64" else strings(*"abcdefghi")):
+    write_ids(tmp_path, np.arange(9) if id_type == "int64" else strings(*"abcdefghi"))
+    for name in id_files(id_type):
         path = tmp_path / name
         whole = path.read_bytes()
         damaged = [whole[:length] for length in range(len(whole))] + [whole + b"\0"]

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from dask_annoy.errors import CorruptIndexError, FormatVersionError
 from dask_annoy.storage import (
     MAX_MANIFEST_BYTES,
+    DeletionEntry,
     FileEntry,
     Manifest,
     RecallCurve,
     RecallPoint,
+    Rules,
     ShardEntry,
     Totals,
     Tuning,
@@ -83,6 +85,11 @@ def test_a_newer_format_is_refused_by_name_before_anything_else_is_looked_at(ver
         (("shards", 0, "files", 1, "name"), "forest.ann"),
         *((("shards", 0, "files", 1, "name"), name) for name in ("../x", "a/b", ".x", "", "A", "x\n", "/x",
         "x" * 200)),
+        (("shards", 0, "deletions"), {}), (("shards", 0, "deletions", "items"), 6),
+        (("shards", 0, "deletions", "items"), 0), (("shards", 0, "deletions", "uuid"), "../x"),
+        (("shards", 0, "deletions"), None), (("totals", "deleted"), 0), (("shards", 0, "slot"), 2**31),
+        (("rules", "n_trees"), 0), (("rules",), None), (("operation",), "explode"), (("next_id",), -1),
+        (("change_id",), "../x"),
         (("shards", 0, "files", 1, "bytes"), -1), (("shards", 0, "files", 1, "bytes"), 2**63),
         (("shards", 0, "files", 1, "sha256"), "0" * 63), (("shards", 0, "files", 1, "sha256"), "G" * 64),
         (("totals", "shards"), 3), (("totals", "items"), 9), (("totals", "bytes"), 1),
@@ -170,6 +177,12 @@ _tuning = st.builds(
 )
 
 
+def _deletions(items: int) -> st.SearchStrategy[DeletionEntry]:
+    return st.builds(
+        DeletionEntry, uuid=_hex, items=st.integers(1, items), bytes=st.integers(0, 2**40), sha256=st.just("f" * 64)
+    )
+
+
 @st.composite
 def _manifests(draw: st.DrawFn) -> Manifest:
     shards, row = [], 0
@@ -183,6 +196,7 @@ def _manifests(draw: st.DrawFn) -> Manifest:
             ShardEntry(
                 slot=slot, uuid=uuid, items=items, row_start=row, row_stop=row + items,
                 n_trees=draw(st.integers(1, 1000)), seed=draw(st.integers(0, 2**64 - 1)), files=files,
+                deletions=draw(st.none() | _deletions(items)),
             )
         )  # fmt: skip
         row += items
@@ -196,7 +210,9 @@ def _manifests(draw: st.DrawFn) -> Manifest:
         width=draw(st.integers(1, 2**31 - 1)), packed=draw(st.booleans()), source=draw(text),
         source_dtype=draw(text), id_type=draw(st.sampled_from(["int64", "string"])), partition="rows",
         shards=tuple(shards), tuning=draw(st.none() | _tuning),
-        totals=Totals(shards=len(shards), items=row, bytes=sum(f.bytes for s in shards for f in s.files)),
+        totals=Totals.of(shards), next_id=draw(st.none() | st.integers(0, 2**62)),
+        rules=Rules(n_trees=1, shard_rows=1, seed=0, target_recall=0.5),
+        operation=draw(st.sampled_from(["build", "delete"])), change_id=draw(st.none() | _hex),
     )  # fmt: skip
 
 

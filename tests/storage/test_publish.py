@@ -57,23 +57,6 @@ def test_of_many_threads_exactly_one_wins(kind: str, request: pytest.FixtureRequ
         assert folder.read_bytes(name) == b"%d" % won.index(True)
 
 
-def test_the_second_writer_loses_and_the_first_may_repeat_itself(folder: IndexFolder) -> None:
-    assert put_if_absent(folder, NAME, b"first writer")
-    assert not put_if_absent(folder, NAME, b"second writer")
-    assert not put_if_absent(folder, NAME, b"other writer")  # of the same size
-    assert put_if_absent(folder, NAME, b"first writer")
-    assert folder.read_bytes(NAME) == b"first writer"
-    assert folder.list("versions") == [NAME.split("/")[1]]
-    assert folder.list("staging") == []
-
-
-def test_an_empty_payload_is_refused(folder: IndexFolder) -> None:
-    put_if_absent(folder, NAME, b"full")
-    with pytest.raises(ValueError, match="empty"):
-        put_if_absent(folder, NAME, b"")
-    assert folder.read_bytes(NAME) == b"full"
-
-
 class Unreliable(IndexFolder):
     """A folder on memory:// whose replies are lost or which throttles, as told."""
 

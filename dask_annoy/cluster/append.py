@@ -1,0 +1,212 @@
+"""`ShardedIndex.append` and `upsert`: new shards beside the old ones, by the first build's rules; ids stay unique."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from dask_annoy.cluster.executor import Executor, Progress
+from dask_annoy.cluster.id_check import check_ids_unique, shared_ids
+from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
+from dask_annoy.cluster.settings import current_settings
+from dask_annoy.cluster.shard_tasks import build_shards
+from dask_annoy.errors import CommitConflictError, InvalidIdsError
+from dask_annoy.planning import BuildPlan, make_plan, mix, tune
+from dask_annoy.shard import FoundIds, IdTable, ShardIds, add_deletions
+from dask_annoy.storage import (
+    IndexFolder,
+    Manifest,
+    ShardEntry,
+    Tuning,
+    at_work,
+    commit_change,
+    read_manifest,
+    successor,
+)
+
+__all__ = ["OnDuplicate", "append_vectors", "check_same_index"]
+
+OnDuplicate = Literal["raise", "keep", "replace"]
+
+
+def append_vectors(
+    folder: IndexFolder,
+    snapshot: Manifest,
+    vectors: Any,
+    *,
+    ids: Any,
+    column: str | None,
+    packed: bool | None,
+    on_duplicate: OnDuplicate,
+    source_options: Mapping[str, Any] | None,
+    executor: Executor,
+    progress: Progress | None,
+) -> Manifest:
+    """Build shards of vectors and commit a version with them; see `ShardedIndex.append`."""
+    if on_duplicate not in get_args(OnDuplicate):
+        raise ValueError(f'on_duplicate must be "raise", "keep" or "replace", not {on_duplicate!r}')
+    form = VectorForm(snapshot.metric, snapshot.width, snapshot.packed if packed is None else packed)
+    inputs = open_inputs(
+        vectors,
+        ids,
+        form,
+        column=column,
+        source_options=source_options,
+        folder=folder,
+        executor=executor,
+        progress=progress,
+    )
+    try:
+        with at_work(folder, "append"):
+            base = read_manifest(folder)
+            check_same_index(folder, snapshot, base)
+            identity = inputs.identity() | {"on_duplicate": on_duplicate, "index": base.index_id}
+            if base.parent and base.change_id == _plan(inputs, base, identity | {"version": base.parent}).build_id:
+                return base  # this very append was the last change: its caller did not get to know
+            number_ids(inputs, ids, base)
+            plan = _plan(inputs, base, identity | {"version": base.version})
+            receipts = build_shards(folder, inputs, plan, executor, True, progress)
+            entries = tuple(receipt.entry for receipt in receipts)
+            if not inputs.ids_are_row_numbers:
+                check_ids_unique(folder, entries, plan.id_type, executor, progress)
+            tuning = tune([receipt.trace for receipt in receipts], plan.metric, plan.target_recall)
+            change = _Append(folder, base, plan, entries, tuning, inputs, on_duplicate, executor, progress)
+            return commit_change(folder, change)
+    finally:
+        inputs.remove_staging()
+
+
+def check_same_index(folder: IndexFolder, snapshot: Manifest, newest: Manifest) -> None:
+    """Raise CommitConflictError if another build has replaced the index since the snapshot was opened."""
+    if (newest.build_id, newest.index_id) != (snapshot.build_id, snapshot.index_id):
+        raise CommitConflictError(
+            f"version {newest.version} of {folder} is of another build than version {snapshot.version}, which is "
+            "changed here: open the index again"
+        )
+
+
+def number_ids(inputs: Inputs, ids: Any, base: Manifest) -> None:
+    """Give the new rows the ids that follow, or check that those given are of the index's type."""
+    if ids is None:
+        if base.next_id is None:
+            raise InvalidIdsError(
+                f"{inputs.name}: the items of the index have ids of their own, so new ones need ids=… as well"
+            )
+        inputs.number_rows_from(base.next_id)
+    if inputs.id_type != base.id_type:
+        raise InvalidIdsError(
+            f"{inputs.name}: its ids are of type {inputs.id_type}, but those of the index are of type {base.id_type}"
+        )
+
+
+def _plan(inputs: Inputs, base: Manifest, identity: Mapping[str, str | int]) -> BuildPlan:
+    rules = base.rules
+    return make_plan(
+        source=inputs.name,
+        source_dtype=inputs.dtype,
+        n_rows=inputs.n_rows,
+        metric=base.metric,
+        width=inputs.width,
+        packed=inputs.packed,
+        id_type=inputs.id_type,
+        identity=identity,
+        n_trees=rules.n_trees,
+        shard_rows=rules.shard_rows,
+        target_recall=rules.target_recall,
+        seed=rules.seed,
+        block_bytes=current_settings().block_bytes,
+    )
+
+
+@dataclass
+class _Append:
+    """The change that an append makes to whichever version is the newest."""
+
+    folder: IndexFolder
+    base: Manifest
+    plan: BuildPlan
+    entries: tuple[ShardEntry, ...]
+    tuning: Tuning | None
+    inputs: Inputs
+    on_duplicate: OnDuplicate
+    executor: Executor
+    progress: Progress | None
+    # By the uuids of an old shard, of its deletions, and of a new shard.
+    compared: dict[tuple[str, str | None, str], FoundIds] = field(default_factory=dict)
+
+    def __call__(self, newest: Manifest) -> Manifest:
+        check_same_index(self.folder, self.base, newest)
+        old, new = list(newest.shards), list(self.entries)
+        if self.inputs.ids_are_row_numbers:
+            if newest.next_id != self.base.next_id:
+                raise CommitConflictError(
+                    f"the row numbers from {self.base.next_id} on, which the new items of {self.folder} were to have "
+                    f"as ids, were given to others in version {newest.version}: append again"
+                )
+            next_id = None if newest.next_id is None else newest.next_id + self.plan.n_rows
+        else:
+            next_id = None
+            shared = self._shared(old)
+            if any(len(found) for found in shared.values()):
+                if self.on_duplicate == "raise":
+                    self._refuse(newest, shared)
+                elif self.on_duplicate == "keep":
+                    new = [self._without(entry, [f.places for (_, n), f in shared.items() if n == entry.uuid])
+                           for entry in new]  # fmt: skip
+                else:
+                    old = [self._without(entry, [f.items for (o, _), f in shared.items() if o == entry.uuid])
+                           for entry in old]  # fmt: skip
+        new = [entry for entry in new if entry.live_items]
+        if not new:
+            return newest
+        first = old[-1].slot + 1
+        new = [entry.model_copy(update={"slot": first + place}) for place, entry in enumerate(new)]
+        added = sum(entry.live_items for entry in new)
+        return successor(
+            newest,
+            "upsert" if self.on_duplicate == "replace" else "append",
+            [*old, *new],
+            change_id=self.plan.build_id,
+            next_id=next_id,
+            tuning=mix([(newest.tuning, newest.totals.items), (self.tuning, added)], newest.rules.target_recall),
+        )
+
+    def _shared(self, old: Sequence[ShardEntry]) -> dict[tuple[str, str], FoundIds]:
+        """The items that share their id, by old and new shard; what was compared in an earlier attempt is kept."""
+        unseen = [entry for entry in old if _key(entry, self.entries[0]) not in self.compared]
+        found = shared_ids(self.folder, unseen, self.entries, self.plan.id_type, self.executor, self.progress)
+        for entry in unseen:
+            for new in self.entries:
+                self.compared[_key(entry, new)] = found[entry.uuid, new.uuid]
+        return {(entry.uuid, new.uuid): self.compared[_key(entry, new)] for entry in old for new in self.entries}
+
+    def _without(self, entry: ShardEntry, items: Sequence[Any]) -> ShardEntry:
+        return add_deletions(self.folder, entry, np.unique(np.concatenate(items))) if items else entry
+
+    def _refuse(self, newest: Manifest, shared: Mapping[tuple[str, str], FoundIds]) -> None:
+        uuid, places = next((new, found.places) for (_, new), found in shared.items() if len(found))
+        entry = next(entry for entry in self.entries if entry.uuid == uuid)
+        with ShardIds(self.folder, entry, self.plan.id_type) as ids:
+            value = _first(ids.table, int(places.min()))
+        count = sum(len(found) for found in shared.values())
+        if newest.version != self.base.version:
+            raise CommitConflictError(
+                f"{count:,} of the new ids, {value!r} for one, were given to items of {self.folder} by another writer "
+                f"meanwhile (version {newest.version}): nothing was appended"
+            )
+        raise InvalidIdsError(
+            f"{self.inputs.name}: {count:,} of its ids, {value!r} for one, are in the index at {self.folder} already: "
+            'leave them out, or say on_duplicate="keep" or "replace"'
+        )
+
+
+def _first(table: IdTable, item: int) -> int | str:
+    value: int | str = table.take(np.array([item])).tolist()[0]
+    return value
+
+
+def _key(old: ShardEntry, new: ShardEntry) -> tuple[str, str | None, str]:
+    return old.uuid, old.deletions.uuid if old.deletions else None, new.uuid

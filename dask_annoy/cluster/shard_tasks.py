@@ -1,0 +1,116 @@
+"""The shards of a plan: those that no receipt speaks for are built, wherever tasks run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dask_annoy.cluster.executor import Executor, Place, Progress
+from dask_annoy.cluster.inputs import Inputs, SlotInput
+from dask_annoy.cluster.settings import current_settings
+from dask_annoy.planning import BuildPlan, SlotPlan
+from dask_annoy.shard import ShardReceipt, ShardTask, build_shard, read_receipts, write_sample
+from dask_annoy.storage import IndexFolder, plan_name, put_if_absent
+from dask_annoy.vectors import encode_rows
+
+__all__ = ["build_shards"]
+
+
+def build_shards(
+    folder: IndexFolder,
+    inputs: Inputs,
+    plan: BuildPlan,
+    executor: Executor,
+    resume: bool,
+    progress: Progress | None,
+) -> list[ShardReceipt]:
+    """Build the shards that no receipt speaks for, and return the receipts of all, by slot."""
+    build_id = str(plan.build_id)
+    put_if_absent(folder, plan_name(build_id), plan.model_dump_json(indent=1).encode())
+    found = read_receipts(folder, build_id) if resume else {}
+    missing = [slot for slot in plan.slots if slot.slot not in found]
+    if missing:
+        write_sample(folder, build_id, _sample(inputs, plan, executor, progress))
+    block_bytes = current_settings().block_bytes
+    tasks = [_shard_task(folder, inputs, plan, slot, block_bytes) for slot in missing]
+    built = executor.run(_build_shard, tasks, label="build", weights=[slot.rows for slot in missing], progress=progress)
+    found |= {receipt.entry.slot: receipt for receipt in built}
+    return [found[slot.slot] for slot in plan.slots]
+
+
+def _shard_task(folder: IndexFolder, inputs: Inputs, plan: BuildPlan, slot: SlotPlan, block_bytes: int) -> ShardTask:
+    part = inputs.slot(slot.row_start, slot.row_stop)
+    return ShardTask(
+        folder=folder,
+        build_id=str(plan.build_id),
+        slot=slot.slot,
+        row_start=slot.row_start,
+        row_stop=slot.row_stop,
+        vectors=part.vectors,
+        vectors_start=part.vectors_start,
+        ids=part.ids,
+        ids_start=part.ids_start,
+        source_name=inputs.name,
+        metric=plan.metric,
+        width=plan.width,
+        packed=inputs.rows_packed,
+        n_trees=plan.n_trees,
+        seed=plan.seed,
+        sample_rows=plan.sample_rows,
+        k=plan.k,
+        block_bytes=block_bytes,
+    )
+
+
+def _build_shard(task: ShardTask, place: Place) -> ShardReceipt:
+    return build_shard(task, scratch=place.scratch, n_jobs=place.n_jobs)
+
+
+@dataclass(frozen=True)
+class _SampleTask:
+    """The sampled rows of one slot."""
+
+    part: SlotInput
+    row_start: int
+    rows: tuple[int, ...]
+    name: str
+    metric: str
+    width: int
+    packed: bool
+
+
+def _sample(inputs: Inputs, plan: BuildPlan, executor: Executor, progress: Progress | None) -> npt.NDArray[Any]:
+    """Read the sampled rows, encoded, in the order of their numbers."""
+    tasks = []
+    for slot in plan.slots:
+        rows = tuple(row for row in plan.sample_rows if slot.row_start <= row < slot.row_stop)
+        if rows:
+            part = inputs.slot(slot.row_start, slot.row_stop)
+            tasks.append(
+                _SampleTask(part, slot.row_start, rows, inputs.name, plan.metric, plan.width, inputs.rows_packed)
+            )
+    blocks: Sequence[npt.NDArray[Any]] = executor.run(
+        _take_sample, tasks, label="sample", weights=[len(task.rows) for task in tasks], progress=progress
+    )
+    return np.concatenate(blocks)
+
+
+def _take_sample(task: _SampleTask, place: Place) -> npt.NDArray[Any]:  # noqa: ARG001 - needs nothing of its place
+    numbers = np.asarray(task.rows, np.int64)
+    rows = task.part.vectors.take(numbers - task.row_start + task.part.vectors_start)
+    blocks = [
+        encode_rows(
+            rows[i : i + 1],
+            source=task.name,
+            first_row=int(number),
+            metric=task.metric,
+            width=task.width,
+            packed=task.packed,
+        )
+        for i, number in enumerate(numbers)
+    ]
+    return np.concatenate(blocks)
