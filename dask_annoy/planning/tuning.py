@@ -120,7 +120,7 @@ def mix(parts: Sequence[tuple[Tuning | None, int]], target_recall: float) -> Tun
     chosen = points.pop()
     kept = sorted({point.search_k: point for point in points}.values(), key=lambda point: point.search_k)
     curve = RecallCurve(
-        method="forest",
+        method=measured[0][0].method,
         k=measured[0][0].k,
         sample_rows=sum(curve.sample_rows for curve, _ in measured),
         points=tuple(kept),
@@ -165,4 +165,4 @@ def _curve(needed: npt.NDArray[np.int64], k: int, sample_rows: int) -> RecallCur
         budget, recall = _budget(needed, level)
         if not points or budget > points[-1].search_k:
             points.append(RecallPoint(search_k=budget, recall=recall))
-    return RecallCurve(method="forest", k=k, sample_rows=sample_rows, points=tuple(points))
+    return RecallCurve(method="cells", k=k, sample_rows=sample_rows, points=tuple(points))

@@ -19,6 +19,7 @@ from dask_annoy.errors import InvalidVectorsError
 from dask_annoy.shard.ids import IdWriter
 from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, write_receipt
 from dask_annoy.storage import (
+    CELLS_FILE,
     FOREST_FILE,
     IndexFolder,
     ShardEntry,
@@ -120,6 +121,8 @@ def build_shard(
         id_files = _stream(task, directory, forest, exact, n_jobs, on_rows)
         forest.build(task.n_trees, n_jobs=n_jobs)
         forest.save(str(directory / FOREST_FILE))  # maps the file anew and checks each node
+        forest.build_cells(n_jobs=n_jobs)
+        (directory / CELLS_FILE).write_bytes(forest._cells_to_bytes())
         trace = _trace(task, sample, exact, forest, n_jobs)
         forest.unload()
         entry = ShardEntry(
@@ -130,7 +133,7 @@ def build_shard(
             row_stop=task.row_stop,
             n_trees=task.n_trees,
             seed=forest_seed(task.seed, task.slot),
-            files=tuple(file_entry(directory / file) for file in (FOREST_FILE, *id_files)),
+            files=tuple(file_entry(directory / file) for file in (FOREST_FILE, CELLS_FILE, *id_files)),
         )
         for file in entry.files:
             task.folder.upload(directory / file.name, f"{shard_folder(attempt)}/{file.name}")

@@ -17,7 +17,7 @@ from dask_annoy.shard.deletions import read_deletions
 from dask_annoy.shard.hits import Hits
 from dask_annoy.shard.ids import IdTable, IdType, id_files
 from dask_annoy.shard.receipt import RecallTrace
-from dask_annoy.storage import FOREST_FILE, IndexFolder, Manifest, ShardEntry, shard_folder, shared_cache
+from dask_annoy.storage import CELLS_FILE, FOREST_FILE, IndexFolder, Manifest, ShardEntry, shard_folder, shared_cache
 
 __all__ = ["Shard", "ShardHandle", "open_shard", "shard_handles"]
 
@@ -59,7 +59,7 @@ class Shard:
         self.handle = handle
         entry = handle.entry
         # Held as long as the files are mapped: leased files are never evicted.
-        needed = (FOREST_FILE, *id_files(handle.id_type))
+        needed = (FOREST_FILE, CELLS_FILE, *id_files(handle.id_type))
         files = [file for file in entry.files if file.name in needed]
         self._lease = shared_cache().lease(handle.folder, shard_folder(entry.uuid), files)
         self._forest = AnnoyIndex(handle.width, handle.metric)
@@ -70,6 +70,8 @@ class Shard:
                     f"{self._where(FOREST_FILE)} holds {self._forest.get_n_items()} items, but its manifest says "
                     f"{entry.items}"
                 )
+            if any(file.name == CELLS_FILE for file in files):
+                self._forest._open_cells(str(self._lease.path(CELLS_FILE)))
             self._deleted = read_deletions(handle.folder, entry)
             paths = {file.name: self._lease.path(file.name) for file in files}
             try:

@@ -26,6 +26,7 @@ from dask_annoy.storage.layout import (
     work_name,
 )
 from dask_annoy.storage.manifest import (
+    CELLS_FILE,
     FOREST_FILE,
     FORMAT_VERSION,
     MAX_MANIFEST_BYTES,
@@ -48,6 +49,7 @@ from dask_annoy.storage.versions import commit, latest_version, list_versions, r
 from dask_annoy.storage.work import at_work
 
 __all__ = [
+    "CELLS_FILE",
     "DELETIONS",
     "FOREST_FILE",
     "FORMAT_VERSION",

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from dask_annoy.storage.document import Document, parse_versioned
 
 __all__ = [
+    "CELLS_FILE",
     "FOREST_FILE",
     "FORMAT_VERSION",
     "MAX_MANIFEST_BYTES",
@@ -34,6 +35,7 @@ FORMAT_VERSION: Final = 1
 MAX_MANIFEST_BYTES: Final = 32 * 2**20
 #: The Annoy file that every shard has.
 FOREST_FILE: Final = "forest.ann"
+CELLS_FILE: Final = "cells.bin"
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -119,7 +121,7 @@ class RecallPoint(Document):
 class RecallCurve(Document):
     """Recall of the best `k` against the search budget, measured on sampled rows; budgets ascend."""
 
-    method: Literal["forest"]
+    method: Literal["forest", "cells"]
     k: Positive
     sample_rows: Positive
     points: Annotated[tuple[RecallPoint, ...], Field(min_length=1)]

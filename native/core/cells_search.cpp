@@ -145,8 +145,8 @@ float likely_limit(const Cells& cells, const std::int32_t* sums, float factor, s
   return sample[place];
 }
 
-// Puts into scratch.ranked, nearest first if `in_order`, the nearest cells that hold `budget` items together: as many
-// as would do if all were of the mean size, and more of them until they do.
+// Puts into scratch.ranked, nearest first if `in_order`, the nearest cells, as few as hold `budget` items together:
+// looked for among as many as would do if all were of the mean size, and more of them until they do.
 void rank_cells(const Cells& cells, const std::int32_t* sums, float factor, std::size_t budget, bool in_order,
                 CellScratch& scratch) {
   const std::size_t n = cells.n_cells();
@@ -171,8 +171,16 @@ void rank_cells(const Cells& cells, const std::int32_t* sums, float factor, std:
       const std::size_t end = std::min(n_found, begin + of_mean_size(budget - held));
       const auto at = [&](std::size_t i) { return ranked.begin() + static_cast<std::ptrdiff_t>(i); };
       if (end < n_found) std::nth_element(at(begin), at(end), at(n_found));
-      if (in_order) std::sort(at(begin), at(end));
-      for (; begin < end; ++begin) held += cells.size_of(number_of(ranked[begin]));
+      std::size_t more = 0;
+      for (std::size_t i = begin; i < end; ++i) more += cells.size_of(number_of(ranked[i]));
+      const bool last = held + more >= budget;
+      if (in_order || last) std::sort(at(begin), at(end));
+      if (!last) {
+        held += more;
+        begin = end;
+      } else {
+        while (held < budget) held += cells.size_of(number_of(ranked[begin++]));
+      }
     }
     if (held >= budget || limit == kNone) {
       ranked.resize(begin);

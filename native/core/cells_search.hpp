@@ -24,8 +24,8 @@ void search_cells_batch(const Forest& forest, const Cells& cells, const char* qu
                         Cancellation& cancellation, std::int64_t* ids, float* distances,
                         const ItemFilter* filter = nullptr);
 
-// The least search_k with which the cells of each target are scored; −1 for a target that has none (a hole, a number that
-// is no item's). Codes may still misplace what is scored. `n_targets` a row.
+// The least search_k with which the cells of each target are scored; −1 for a target that has none (a hole, a number
+// that is no item's). Codes may still misplace what is scored. `n_targets` a row.
 void cell_budgets_to_find_batch(const Forest& forest, const Cells& cells, const char* queries, std::size_t stride,
                                 std::size_t n_queries, const std::int64_t* targets, std::size_t n_targets,
                                 std::size_t n_threads, Cancellation& cancellation, std::int64_t* budgets);

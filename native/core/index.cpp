@@ -280,7 +280,7 @@ void Index::save(const std::string& path, bool prefault, Cancellation& cancellat
   std::shared_ptr<const Cells> cells;
   if (cells_) {
     write_whole(beside, cancellation, [&](const ByteSink& put) { write_cells(*saved, *cells_, put); });
-    cells = open_cells(beside, *saved, prefault);
+    cells = dask_annoy::open_cells(beside, *saved, prefault);
   }
   take(std::move(saved), std::move(cells));
 }
@@ -298,7 +298,7 @@ void Index::load(const std::string& path, bool prefault, Cancellation& cancellat
   std::shared_ptr<const Cells> cells;
   if (with_cells) {
     if (const std::string beside = cells_path(path); exists(beside)) {
-      cells = open_cells(beside, *loaded, prefault);
+      cells = dask_annoy::open_cells(beside, *loaded, prefault);
     } else {
       CellSettings settings;
       settings.n_threads = thread_count(-1);
@@ -312,25 +312,27 @@ void Index::load(const std::string& path, bool prefault, Cancellation& cancellat
 
 void Index::build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation) {
   settings.n_threads = thread_count(n_jobs);
+  use_cells([&](const Forest& forest) {
+    return std::make_shared<const Cells>(dask_annoy::build_cells(forest, settings, cancellation));
+  });
+}
+
+void Index::open_cells(const std::string& path, bool prefault) {
+  use_cells([&](const Forest& forest) { return dask_annoy::open_cells(path, forest, prefault); });
+}
+
+void Index::load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where) {
+  use_cells([&](const Forest& forest) { return parse_cells(std::move(bytes), size, forest, where); });
+}
+
+void Index::use_cells(const std::function<std::shared_ptr<const Cells>(const Forest&)>& read) {
   std::shared_ptr<const Forest> forest;
   std::shared_ptr<const Cells> cells;
   {
     const View now = view();  // a forest that was built here stays as it is meanwhile
     forest = now.shared_forest();
-    if (!forest) throw StateError("an index without trees has no cells; call build() first");
-    cells = std::make_shared<const Cells>(dask_annoy::build_cells(*forest, settings, cancellation));
-  }
-  take_cells(forest, std::move(cells));
-}
-
-void Index::load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where) {
-  std::shared_ptr<const Forest> forest;
-  std::shared_ptr<const Cells> cells;
-  {
-    const View now = view();
-    forest = now.shared_forest();
     if (!forest) throw StateError("an index without trees has no cells; call build() or load() first");
-    cells = parse_cells(std::move(bytes), size, *forest, where);
+    cells = read(*forest);
   }
   take_cells(forest, std::move(cells));
 }

@@ -68,7 +68,9 @@ class Index {
   // Gives the forest cells, which searches use from then on: see cells.hpp. Queries go on meanwhile. StateError without
   // trees, or when the index is changed before the cells are done.
   void build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation);
-  // From the bytes of a file of cells, which are kept.
+  // From a file of cells, wherever it lies.
+  void open_cells(const std::string& path, bool prefault);
+  // From the bytes of one, which are kept.
   void load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where);
   // Those bytes, copied to where make_room(size) says. StateError without cells.
   void copy_cells(const std::function<char*(std::size_t)>& make_room) const;
@@ -142,6 +144,7 @@ class Index {
   View view() const;
   void require_open_unlocked() const;
   void require_growing(const char* what) const;
+  void use_cells(const std::function<std::shared_ptr<const Cells>(const Forest&)>& read);
   void take_cells(const std::shared_ptr<const Forest>& forest, std::shared_ptr<const Cells> cells);
   void take(std::shared_ptr<const Forest> forest, std::shared_ptr<const Cells> cells);
   void let_go_of_forest();

@@ -79,6 +79,12 @@ void load_cells(Index& index, const py::object& data, const std::string& name) {
   index.load_cells(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), name);
 }
 
+void open_cells_at(Index& index, const py::str& fn, bool prefault) {
+  const std::string path = path_from(fn);
+  const py::gil_scoped_release unlocked;
+  index.open_cells(path, prefault);
+}
+
 py::object path_to_python(const std::string& path) {
   return py::reinterpret_steal<py::object>(
       PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
@@ -199,6 +205,8 @@ CorruptIndexError
     If the bytes are no sound forest of this metric and width; the index stays as it was.
 )doc")
       .def("_cells_to_bytes", &cells_to_bytes, "The bytes of the file of cells that save() would write.")
+      .def("_open_cells", &open_cells_at, py::arg("fn"), py::arg("prefault") = false,
+           "Use the cells of a file, wherever it lies: it is checked and mapped.")
       .def("_load_cells", &load_cells, py::arg("data"), py::kw_only(), py::arg("name") = "bytes",
            "Use the cells that a file of cells holds: its bytes are copied and checked.")
       .def("_status", &status, "What the index is at this moment: see IndexStatus.")

@@ -25,7 +25,7 @@ from dask_annoy.vectors import ArraySource, RowSource
 
 from .conftest import MakeTask, digests
 
-SHARD_FILES = ("forest.ann", "ids.npy", "ids.run-items.npy", "ids.run-keys.npy")
+SHARD_FILES = ("forest.ann", "cells.bin", "ids.npy", "ids.run-items.npy", "ids.run-keys.npy")
 ROWS = np.random.default_rng(5).normal(size=(900, 12)).astype(np.float32)
 METRICS = metric_names()
 
@@ -204,6 +204,7 @@ def test_the_traced_budget_is_the_least_with_which_a_search_finds_the_neighbour(
     receipt = build_shard(task)
     forest = AnnoyIndex(12, metric)
     forest.load(str(folder.local_path(f"{shard_folder(receipt.entry.uuid)}/forest.ann")))
+    forest._open_cells(str(folder.local_path(f"{shard_folder(receipt.entry.uuid)}/cells.bin")))
     distances, budgets = receipt.trace.distance_array(), receipt.trace.budget_array()
     assert distances.shape == budgets.shape == (300, 10)
     for row in task.sample_rows[::30]:
@@ -253,6 +254,7 @@ def test_string_ids_are_files_of_the_shard(make_task: MakeTask) -> None:
     entry = build_shard(make_task(ROWS, ids=ids)).entry
     assert [file.name for file in entry.files] == [
         "forest.ann",
+        "cells.bin",
         "ids.offsets.npy",
         "ids.utf8.npy",
         "ids.run-keys.npy",
