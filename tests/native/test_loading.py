@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,40 @@ def test_a_huge_file_of_zeros_is_an_index_without_items(tmp_path: Path) -> None:
     index.load(str(path))
     assert index.get_n_items() == 0
     assert index.get_nns_by_vector([1, 2, 3], 5) == []
+
+
+def test_a_tree_as_deep_as_it_has_splits_is_loaded_and_searched_on_a_small_stack(tmp_path: Path) -> None:
+    n = 300_000
+    nodes = np.zeros((2 * n - 1, 5), np.int32)  # euclidean, width 1: descendants, offset, two children, the component
+    offsets, components = nodes[:, 1].view(np.float32), nodes[:, 4].view(np.float32)
+    nodes[:n, 0] = 1
+    components[:n] = np.arange(n)
+    nodes[n:, 0] = 1000  # enough for splits; only the root has all items
+    nodes[-1, 0] = n
+    nodes[n:, 2] = np.arange(1, n)  # an item to the left
+    nodes[n, 3] = 0
+    nodes[n + 1 :, 3] = np.arange(n, 2 * n - 2)  # to the right the next split
+    components[n:] = -1.0
+    offsets[n:] = np.arange(1, n) - 0.5
+    path = tmp_path / "chain.ann"
+    nodes.tofile(path)
+    index = AnnoyIndex(1, "euclidean")
+
+    def use() -> None:
+        index.load(str(path))
+        assert index.get_nns_by_vector([5.2], 3, -2) == [5, 6, 4]
+        assert index.get_nns_by_vector([5.2], 3, n) == [5, 6, 4]
+        assert 0 < index.budgets_to_find([[5.2]], [[0]])[0, 0] <= n
+        copy = AnnoyIndex(1, "euclidean")
+        copy.load_bytes(index.to_bytes())
+        copy.save(str(tmp_path / "copy.ann"))
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(use).result(120)
+    finally:
+        threading.stack_size(before)
 
 
 @pytest.mark.parametrize("metric", METRICS)
