@@ -1,7 +1,7 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
 One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`Index`, which adds what
-notebooks want; :class:`AnnoyTransformer` for scikit-learn's pipelines.
+notebooks want; :class:`AnnoyTransformer` for scikit-learn's pipelines; :func:`estimate_build`, what a build will take.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from dask_annoy.annoy import AnnoyIndex
+from dask_annoy.annoy.build_estimate import BuildEstimate, estimate_build
 
 if TYPE_CHECKING:
     from dask_annoy.annoy.index import Index
@@ -59,12 +60,14 @@ _MODULE_OF = {
 __all__ = [
     "Annoy",
     "AnnoyIndex",
+    "BuildEstimate",
     "BuildPlan",
     "Index",
     "QueryResult",
     "ShardedIndex",
     "available_kernels",
     "build_index",
+    "estimate_build",
     "exact_neighbors",
     "open_index",
     "plan_index",

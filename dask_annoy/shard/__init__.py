@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, write_sample
+from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, working_memory, write_sample
 from dask_annoy.shard.hits import Hits, larger_is_better, merge_hits, missing_distance
 from dask_annoy.shard.ids import IdTable, IdType, IdWriter, write_ids
 from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, read_receipts, write_receipt
@@ -27,6 +27,7 @@ __all__ = [
     "read_receipts",
     "read_sample",
     "shard_handles",
+    "working_memory",
     "write_ids",
     "write_receipt",
     "write_sample",

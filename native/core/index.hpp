@@ -61,6 +61,11 @@ class Index {
   // The process's resident memory is kept under `memory_limit` bytes, as far as the build is what takes it.
   // std::invalid_argument, naming the least that will do, when that cannot be.
   void build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit = kUnlimited);
+
+  // The same for a process that does other things meanwhile: the build takes `working_bytes` beside what holds the items
+  // and, in memory, the trees. std::invalid_argument if that is too little.
+  void build_within(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t working_bytes);
+
   void unbuild();
 
   // Writes a file that Annoy 1.17.3 reads, and goes on from that file, as Annoy does. The file appears whole or not at
@@ -130,6 +135,7 @@ class Index {
   View view() const;
   void require_open_unlocked() const;
   void require_growing(const char* what) const;
+  void build_unlocked(const BuildSettings& settings, Cancellation& cancellation);
   void take(Forest forest);
   void reset();
 

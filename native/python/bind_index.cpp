@@ -65,6 +65,12 @@ bool build(Index& self, int n_trees, int n_jobs, std::optional<std::size_t> memo
   return true;
 }
 
+void build_within(Index& self, int n_trees, std::size_t working_bytes, int n_jobs) {
+  Cancellation cancellation = interruptible();
+  const py::gil_scoped_release unlocked;
+  self.build_within(n_trees, n_jobs, cancellation, working_bytes);
+}
+
 bool unbuild(Index& self) {
   const py::gil_scoped_release unlocked;
   self.unbuild();
@@ -206,6 +212,11 @@ ValueError
     If the build cannot keep to ``memory_limit``; the message names the least that will do.
 RuntimeError
     If the index is built or loaded.
+)doc")
+      .def("_build_within", &build_within, integer("n_trees"), integer("working_bytes"), integer("n_jobs") = -1, R"doc(
+Grow the forest, taking so many bytes beside what holds the items and, in memory, the trees.
+
+For processes that do other things meanwhile, whose resident memory says little of this build.
 )doc")
       .def("unbuild", &unbuild, "Remove the trees, to add items again.")
       .def("save", &save, py::arg("fn"), py::arg("prefault") = false,
