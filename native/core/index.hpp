@@ -62,8 +62,8 @@ class Index {
   // std::invalid_argument, naming the least that will do, when that cannot be.
   void build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit = kUnlimited);
 
-  // The same for a process that does other things meanwhile: the build takes `working_bytes` beside what holds the items
-  // and, in memory, the trees. std::invalid_argument if that is too little.
+  // The same for a process that does other things meanwhile: the build takes `working_bytes` beside what holds the
+  // items and, in memory, the trees. std::invalid_argument if that is too little.
   void build_within(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t working_bytes);
 
   void unbuild();

@@ -198,8 +198,8 @@ n_jobs : int
     Threads; -1 means all. The result is the same for any number.
 memory_limit : int, optional
     Bytes under which the resident memory of the process is kept, by way of a scratch file beside that of
-    :meth:`on_disk_build` if need be (its room: twice that of the items, free again at the end). An index in memory
-    takes the room of its items and trees whatever the limit. The result is the same for any limit.
+    :meth:`on_disk_build` if need be (its room: a little more than twice that of the items, free again at the end). An
+    index in memory takes the room of its items and trees whatever the limit. The result is the same for any limit.
 
 Returns
 -------
