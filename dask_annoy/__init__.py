@@ -21,8 +21,7 @@ except ModuleNotFoundError as error:
         "Install it (pip install . or pip install -e .) and start Python outside the checkout"
     ) from error
 
-from dask_annoy.annoy import AnnoyIndex
-from dask_annoy.annoy.build_estimate import BuildEstimate, estimate_build
+from dask_annoy.annoy import AnnoyIndex, BuildEstimate, estimate_build
 
 if TYPE_CHECKING:
     from dask_annoy.annoy.index import Index
