@@ -1,7 +1,7 @@
 """Sharded approximate nearest neighbours: Annoy forests built, stored and queried with Dask.
 
 One machine: :class:`AnnoyIndex` (also named ``Annoy``), with Annoy's methods and files; :class:`Index`, which adds what
-notebooks want; :class:`AnnoyTransformer` for scikit-learn's pipelines.
+notebooks want; :class:`AnnoyTransformer` for scikit-learn's pipelines; :func:`estimate_build`, what a build will take.
 Many shards: :func:`build_index`, :func:`open_index`, :func:`plan_index`.
 """
 
@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
         "Install it (pip install . or pip install -e .) and start Python outside the checkout"
     ) from error
 
-from dask_annoy.annoy import AnnoyIndex
+from dask_annoy.annoy import AnnoyIndex, BuildEstimate, estimate_build
 
 if TYPE_CHECKING:
     from dask_annoy.annoy.index import Index
@@ -63,6 +63,7 @@ _MODULE_OF = {
 __all__ = [
     "Annoy",
     "AnnoyIndex",
+    "BuildEstimate",
     "BuildPlan",
     "Garbage",
     "Index",
@@ -71,6 +72,7 @@ __all__ = [
     "VersionInfo",
     "available_kernels",
     "build_index",
+    "estimate_build",
     "exact_neighbors",
     "open_index",
     "plan_index",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from dask_annoy._native import list_capacity, node_size
+from dask_annoy._native import estimate_build, node_size
+from dask_annoy.shard import working_memory
 from dask_annoy.storage.document import Document
 
 __all__ = ["Estimate", "estimate_shard"]
 
+_THREADS: Final = 4  # of a worker; a plan does not know
 # Measured on text256 (angular), sift128 (euclidean, manhattan) and orb256 (hamming).
-_LEAF_FILL: Final = 0.6  # of a list node, on average
 _SECONDS_PER_TREE_ROW: Final = 0.5e-6  # of a core of 2025, plus a term in the width
 _SECONDS_PER_TREE_ROW_AND_DIMENSION: Final = 4e-9
 _SECONDS_PER_SAMPLE_ROW_AND_DIMENSION: Final = 0.05e-9
@@ -33,11 +34,18 @@ def estimate_shard(
 
     The mapped part of the memory is the forest file, whose pages the system can take back.
     """
-    shard_bytes = _forest_bytes(metric, width, rows, n_trees)
-    node = node_size(metric, width)
-    one_tree = (shard_bytes - rows * node) // n_trees
-    # A block as stored, encoded, and as nodes; the exact search's queries and best; trees under way.
-    own = 3 * block_bytes + sample_rows * (node + 16 * 11) + 4 * one_tree + 16 * rows
+    shard_bytes, building, _, _ = estimate_build(
+        rows,
+        width,
+        metric,
+        n_trees,
+        n_jobs=_THREADS,
+        on_disk=True,
+        memory_limit=working_memory(metric, width, rows, n_trees),
+        resident=0,
+    )
+    # A block as stored, encoded, and as nodes; the exact search's queries and best.
+    own = 3 * block_bytes + sample_rows * (node_size(metric, width) + 16 * 11)
     dimensions = width / 64 if metric == "hamming" else width
     seconds = n_rows * (
         n_trees * (_SECONDS_PER_TREE_ROW + _SECONDS_PER_TREE_ROW_AND_DIMENSION * dimensions)
@@ -46,13 +54,7 @@ def estimate_shard(
     return Estimate(
         total_bytes=shard_bytes * n_rows // rows + 8 * n_rows,
         shard_bytes=shard_bytes,
-        task_memory_bytes=own + shard_bytes,
+        task_memory_bytes=own + max(building, shard_bytes),  # the file is searched once it is built
         task_mapped_bytes=shard_bytes,
         core_seconds=seconds,
     )
-
-
-def _forest_bytes(metric: str, width: int, rows: int, n_trees: int) -> int:
-    node = node_size(metric, width)
-    leaves = max(1.0, rows / (_LEAF_FILL * list_capacity(metric, width)))
-    return int(node * (rows + n_trees * 2 * leaves))

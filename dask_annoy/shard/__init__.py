@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, write_sample
+from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, working_memory, write_sample
 from dask_annoy.shard.deletions import add_deletions, read_deletions
 from dask_annoy.shard.hits import Hits, larger_is_better, merge_hits, missing_distance
 from dask_annoy.shard.id_runs import keys_of
@@ -41,6 +41,7 @@ __all__ = [
     "read_receipts",
     "read_sample",
     "shard_handles",
+    "working_memory",
     "write_ids",
     "write_receipt",
     "write_sample",

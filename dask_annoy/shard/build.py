@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dask_annoy._native import AnnoyIndex, ExactSearch
+from dask_annoy._native import AnnoyIndex, ExactSearch, estimate_build
 from dask_annoy.errors import InvalidVectorsError
 from dask_annoy.shard.ids import IdWriter
 from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, write_receipt
@@ -29,10 +29,14 @@ from dask_annoy.storage import (
 )
 from dask_annoy.vectors import IdSource, RowSource, encode_rows
 
-__all__ = ["ShardTask", "build_shard", "forest_seed", "read_sample", "write_sample"]
+__all__ = ["ShardTask", "build_shard", "forest_seed", "read_sample", "working_memory", "write_sample"]
 
 #: A sample of 1,000 rows of 65,536 floats has this size.
 _MAX_SAMPLE_BYTES: Final = 256 * 2**20
+
+#: What trees are grown with. Shards of the planned size are read in place within it; larger ones go by way of a scratch
+#: file, so that a worker is not killed for pages of a file that it has mapped.
+_WORKING_MEMORY: Final = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,12 @@ def forest_seed(seed: int, slot: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def working_memory(metric: str, width: int, rows: int, n_trees: int) -> int:
+    """Bytes that the trees of a shard are grown within, beside what the worker holds already."""
+    _, _, least, _ = estimate_build(rows, width, metric, n_trees, n_jobs=1, on_disk=True, resident=0)
+    return max(_WORKING_MEMORY, least)
+
+
 def build_shard(
     task: ShardTask,
     *,
@@ -119,7 +129,8 @@ def build_shard(
         forest.on_disk_build(str(directory / FOREST_FILE))
         forest.set_seed(forest_seed(task.seed, task.slot))
         id_files = _stream(task, directory, forest, exact, n_jobs, on_rows)
-        forest.build(task.n_trees, n_jobs=n_jobs)
+        rows = task.row_stop - task.row_start
+        forest._build_within(task.n_trees, working_memory(task.metric, task.width, rows, task.n_trees), n_jobs=n_jobs)
         forest.save(str(directory / FOREST_FILE))  # maps the file anew and checks each node
         forest.build_cells(n_jobs=n_jobs)
         (directory / CELLS_FILE).write_bytes(forest._cells_to_bytes())

@@ -27,11 +27,11 @@ constexpr std::size_t kBlockBytes = std::size_t{1} << 20;      // items on their
 constexpr std::size_t kBytesOfRouting = std::size_t{3} << 19;  // a block, and what says where its rows go
 constexpr std::size_t kLeastBuffer = std::size_t{8} << 10;     // of a bucket, in front of the scratch file
 constexpr std::size_t kGoodBuffer = std::size_t{64} << 10;
-constexpr std::size_t kScratchTrees = 2;                       // trees whose rows are in the scratch file at once
-constexpr std::size_t kChoosingBytes = std::size_t{16} << 20;  // small forests that planes of dot are chosen on
-constexpr std::size_t kUnknownTrees = 4;                       // at once, where it is not known how many there will be
-constexpr double kAllowance = 1.25;                            // for what the allocator keeps
-constexpr double kTreeAllowance = 1.1;                         // for data that fills lists less
+constexpr std::size_t kScratchTrees = 2;                      // trees whose rows are in the scratch file at once
+constexpr std::size_t kChoosingBytes = std::size_t{8} << 20;  // small forests that planes of dot are chosen on
+constexpr std::size_t kUnknownTrees = 4;                      // at once, where it is not known how many there will be
+constexpr double kAllowance = 1.25;                           // for what the allocator keeps
+constexpr double kTreeAllowance = 1.1;                        // for data that fills lists less
 constexpr std::size_t kFixedAllowance = std::size_t{4} << 20;
 
 // Lists and splits for each item of a tree, in nodes: two for a list, which is filled in part. Measured on real and on

@@ -236,17 +236,27 @@ std::int32_t Index::add_after_last(const char* vectors, std::size_t stride, std:
 void Index::build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit) {
   const std::size_t n_threads = thread_count(n_jobs);
   const std::unique_lock lock(mutex_);
-  require_open_unlocked();
-  if (!builder_) throw StateError("You can't build a loaded index");
-  if (forest_) throw StateError("You can't build a built index");
   BuildSettings settings{n_trees, seed_, n_threads};
-  if (memory_limit != kUnlimited) {
+  if (memory_limit != kUnlimited && builder_) {
     std::size_t taken = resident_bytes();
     if (disk_path_.empty()) {
       taken += tree_memory(layout_, static_cast<std::size_t>(builder_->n_items()), n_trees);
     }
     settings.working_bytes = memory_limit > taken ? memory_limit - taken : 0;
   }
+  build_unlocked(settings, cancellation);
+}
+
+void Index::build_within(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t working_bytes) {
+  const std::size_t n_threads = thread_count(n_jobs);
+  const std::unique_lock lock(mutex_);
+  build_unlocked({n_trees, seed_, n_threads, working_bytes}, cancellation);
+}
+
+void Index::build_unlocked(const BuildSettings& settings, Cancellation& cancellation) {
+  require_open_unlocked();
+  if (!builder_) throw StateError("You can't build a loaded index");
+  if (forest_) throw StateError("You can't build a built index");
   forest_ = std::make_shared<const Forest>(builder_->build(settings, cancellation));
 }
 

@@ -63,6 +63,11 @@ class Index {
   // The process's resident memory is kept under `memory_limit` bytes, as far as the build is what takes it.
   // std::invalid_argument, naming the least that will do, when that cannot be.
   void build(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t memory_limit = kUnlimited);
+
+  // The same for a process that does other things meanwhile: the build takes `working_bytes` beside what holds the
+  // items and, in memory, the trees. std::invalid_argument if that is too little.
+  void build_within(int n_trees, int n_jobs, Cancellation& cancellation, std::size_t working_bytes);
+
   void unbuild();
 
   // Gives the forest cells, which searches use from then on: see cells.hpp. Queries go on meanwhile. StateError without
@@ -148,6 +153,7 @@ class Index {
   void take_cells(const std::shared_ptr<const Forest>& forest, std::shared_ptr<const Cells> cells);
   void take(std::shared_ptr<const Forest> forest, std::shared_ptr<const Cells> cells);
   void let_go_of_forest();
+  void build_unlocked(const BuildSettings& settings, Cancellation& cancellation);
   void reset();
 
   const Layout layout_;

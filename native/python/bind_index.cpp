@@ -87,6 +87,12 @@ bool give_cells(Index& self, const py::object& n_cells, const py::object& codes,
   return true;
 }
 
+void build_within(Index& self, int n_trees, std::size_t working_bytes, int n_jobs) {
+  Cancellation cancellation = interruptible();
+  const py::gil_scoped_release unlocked;
+  self.build_within(n_trees, n_jobs, cancellation, working_bytes);
+}
+
 bool unbuild(Index& self) {
   const py::gil_scoped_release unlocked;
   self.unbuild();
@@ -214,8 +220,8 @@ n_jobs : int
     Threads; -1 means all. The result is the same for any number.
 memory_limit : int, optional
     Bytes under which the resident memory of the process is kept, by way of a scratch file beside that of
-    :meth:`on_disk_build` if need be (its room: twice that of the items, free again at the end). An index in memory
-    takes the room of its items and trees whatever the limit. The result is the same for any limit.
+    :meth:`on_disk_build` if need be (its room: a little more than twice that of the items, free again at the end). An
+    index in memory takes the room of its items and trees whatever the limit. The result is the same for any limit.
 
 Returns
 -------
@@ -257,6 +263,11 @@ Raises
 ------
 RuntimeError
     If the index is not built, or is changed meanwhile.
+)doc")
+      .def("_build_within", &build_within, integer("n_trees"), integer("working_bytes"), integer("n_jobs") = -1, R"doc(
+Grow the forest, taking so many bytes beside what holds the items and, in memory, the trees.
+
+For processes that do other things meanwhile, whose resident memory says little of this build.
 )doc")
       .def("unbuild", &unbuild, "Remove the trees, to add items again.")
       .def("save", &save, py::arg("fn"), py::arg("prefault") = false,

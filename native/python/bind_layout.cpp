@@ -36,7 +36,7 @@ void bind_layout(py::module_& m) {
       "estimate_build",
       [](std::size_t n_items, std::size_t width, const std::string& metric, int n_trees, int n_jobs, bool on_disk,
          std::optional<std::size_t> memory_limit, std::optional<std::size_t> resident) {
-        if (width == 0) throw std::invalid_argument("vectors must have at least one dimension");
+        if (width == 0) throw std::invalid_argument("vectors must have at least one dimension, not 0");
         const BuildEstimate estimate =
             estimate_build(Layout::of(metric_from_name(metric), width), n_items, n_trees, thread_count(n_jobs), on_disk,
                            memory_limit.value_or(kUnlimited), resident ? *resident : resident_bytes());

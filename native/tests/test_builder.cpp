@@ -12,6 +12,7 @@
 #include "core/build_memory.hpp"
 #include "core/digest.hpp"
 #include "core/errors.hpp"
+#include "core/file.hpp"
 #include "core/top_trees.hpp"
 #include "kernels/kernels.hpp"
 #include "samples.hpp"
@@ -422,6 +423,17 @@ TEST_CASE("a build that is stopped leaves the items, and the next build gives th
     builder.unbuild();
     CHECK(bytes_of(builder.build({5, 7, 2}, never)) == expected);
   }
+}
+
+TEST_CASE("a scratch file has no name, so that nothing is left of it however the process ends") {
+  const TemporaryFolder folder;
+  File scratch = File::scratch_beside(folder.file("forest"));
+  CHECK(folder.names().empty());
+  scratch.write(5, "rows", 4);
+  char read[4];
+  scratch.read(5, read, 4);
+  CHECK(std::string(read, 4) == "rows");
+  CHECK_THROWS_WITH_AS(scratch.read(100, read, 4), doctest::Contains("the scratch file beside"), FileError);
 }
 
 TEST_CASE("a storage that fails leaves no items that were never written") {
