@@ -81,6 +81,7 @@ def roll_back(folder: IndexFolder, snapshot: Manifest, version: int | str) -> Ma
             return older
         fields = {name: getattr(older, name) for name in Manifest.model_fields}
         fields |= {"version": snapshot.version + 1, "parent": snapshot.version, "operation": "rollback"}
+        fields["change_id"] = None
         made = Manifest(**(fields | signature()))
         commit(folder, made)
         return made

@@ -105,11 +105,11 @@ def _find(task: _Search, place: Place) -> FoundIds:  # noqa: ARG001 - needs noth
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Two shards whose ids are compared."""
+    """A shard whose ids are compared with those of new ones."""
 
     folder: IndexFolder
     old: ShardEntry
-    new: ShardEntry
+    new: tuple[ShardEntry, ...]
     id_type: IdType
 
 
@@ -125,11 +125,15 @@ def shared_ids(
 
     Deleted items of either do not count.
     """
-    tasks = [_Comparison(folder, one, other, id_type) for one in old for other in new]
+    tasks = [_Comparison(folder, entry, tuple(new), id_type) for entry in old]
     affinity = [task.old.uuid for task in tasks]
     found = executor.run(_compare, tasks, label="ids", affinity=affinity, progress=progress)
-    return {(task.old.uuid, task.new.uuid): part for task, part in zip(tasks, found, strict=True)}
+    return {
+        (task.old.uuid, entry.uuid): part
+        for task, parts in zip(tasks, found, strict=True)
+        for entry, part in zip(task.new, parts, strict=True)
+    }
 
 
-def _compare(task: _Comparison, place: Place) -> FoundIds:  # noqa: ARG001 - needs nothing of its place
-    return find_shared(task.folder, task.old, task.new, task.id_type)
+def _compare(task: _Comparison, place: Place) -> list[FoundIds]:  # noqa: ARG001 - needs nothing of its place
+    return [find_shared(task.folder, task.old, new, task.id_type) for new in task.new]

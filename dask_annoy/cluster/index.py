@@ -136,7 +136,7 @@ class ShardedIndex:
         ----------
         vectors : as for `build_index`
         ids : as for `build_index`, optional
-            May be left out where the index has row numbers as ids: the numbers go on.
+            May be left out where all items have row numbers as ids: the numbers go on.
         column : str, optional
             As for `build_index`.
         packed : bool, optional

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dask_annoy import ShardedIndex, build_index, open_index
+from dask_annoy.cluster import append as append_module
 from dask_annoy.cluster import compact as compact_module
 from dask_annoy.errors import (
     CommitConflictError,
@@ -88,6 +89,22 @@ def test_the_same_append_as_the_last_change_is_done_already(rows: Any, tmp_path:
     assert (once.version, again.version) == (2, 2)
     other = again.append(rows[400:500]).append(rows[300:400])
     assert (other.version, len(other)) == (4, 600)
+
+
+def test_an_append_that_was_stopped_goes_on_from_its_shards(rows: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    index = build_index(rows[:300], tmp_path, **OPTIONS)
+    with monkeypatch.context() as patched:
+        patched.setattr(append_module, "commit_change", stop)
+        with pytest.raises(KeyboardInterrupt):
+            index.append(rows[300:900])
+    before = names_below(tmp_path / "shards")
+    assert len(index.append(rows[300:900])) == 900
+    assert names_below(tmp_path / "shards") == before
+    assert len({name.split("/")[0] for name in before}) == 2 + 3
+
+
+def stop(*arguments: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_build_run_again_after_changes_finds_the_changed_index_and_overwrites_it_if_told(
