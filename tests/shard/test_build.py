@@ -19,7 +19,7 @@ from annoy import AnnoyIndex as Oracle
 from dask_annoy import AnnoyIndex
 from dask_annoy._native import metric_names
 from dask_annoy.errors import InvalidIdsError, InvalidVectorsError
-from dask_annoy.shard import build_shard, forest_seed, read_receipts
+from dask_annoy.shard import build_shard, forest_seed, read_receipts, working_memory
 from dask_annoy.storage import IndexFolder, shard_folder
 from dask_annoy.vectors import ArraySource, RowSource
 
@@ -297,3 +297,21 @@ def test_seeds_of_slots_differ_and_fit_63_bits() -> None:
     seeds = {forest_seed(seed, slot) for seed in range(20) for slot in range(50)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_shard_too_large_for_its_working_memory_has_the_same_bytes_and_leaves_no_scratch_file(
+    folder: IndexFolder, make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(6).normal(size=(20_000, 256)).astype(np.float32)
+    (tmp_path / "scratch").mkdir()
+    for _ in range(2):
+        build_shard(make_task(rows, metric="euclidean"), scratch=tmp_path / "scratch")
+        monkeypatch.setattr("dask_annoy.shard.build._WORKING_MEMORY", 0)  # then the least that does
+    assert len(digests(folder)["forest.ann"]) == 1
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_working_memory_is_what_the_shard_needs_where_that_is_more_than_usual() -> None:
+    usual = working_memory("euclidean", 128, 100_000, 20)
+    assert working_memory("euclidean", 128, 300_000, 20) == usual
+    assert working_memory("euclidean", 1024, 100_000_000, 1) > usual
