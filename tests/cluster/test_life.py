@@ -21,6 +21,7 @@ from dask_annoy.errors import (
     IndexNotFoundError,
     InvalidIdsError,
     InvalidVectorsError,
+    UnsupportedStorageError,
 )
 from dask_annoy.shard import RecallTrace
 
@@ -328,6 +329,20 @@ def test_versions_tags_and_the_way_back(rows: Any, tmp_path: Path) -> None:
 
 
 # Elsewhere
+
+
+def test_storage_without_exclusive_creation_takes_an_index_only_by_permission(rows: Any, tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    url = f"dir::file://{tmp_path}/index"
+    with pytest.raises(UnsupportedStorageError, match="allow_unsafe_publish=True"):
+        build_index(rows[:300], url, **OPTIONS)
+    assert names_below(tmp_path) == set()
+    index = build_index(rows[:300], url, **OPTIONS, allow_unsafe_publish=True)
+    holds(index.append(rows[300:400]).delete([0]), by_row(rows[1:400], 1))
+    read_only = open_index(url, client=False)
+    holds(read_only, by_row(rows[1:400], 1))
+    with pytest.raises(UnsupportedStorageError, match="allow_unsafe_publish=True"):
+        read_only.delete([1])
 
 
 def test_a_copy_is_an_index_of_its_own(rows: Any, tmp_path: Path, s3: Any, client: Any) -> None:

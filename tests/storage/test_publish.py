@@ -159,6 +159,21 @@ def test_a_file_system_without_hard_links_is_refused(local_folder: IndexFolder, 
     assert list(local_folder.local_path("versions").iterdir()) == []
 
 
+def test_without_hard_links_a_single_writer_may_publish_if_it_says_so(
+    local_folder: IndexFolder, monkeypatch: Any
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(publish, "_FIRST_PAUSE", 0.001)
+    allowed = IndexFolder(local_folder.url, allow_unsafe_publish=True)
+    assert put_if_absent(allowed, NAME, b"first")
+    assert not put_if_absent(allowed, NAME, b"other")
+    assert allowed.read_bytes(NAME) == b"first"
+    assert len(list(allowed.local_path("versions").iterdir())) == 1
+
+
 def test_backends_without_exclusive_creation_can_be_read_but_not_published_on(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "index.zip", "w") as archive:
         archive.writestr("versions/x", b"1")
