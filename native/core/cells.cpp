@@ -22,6 +22,15 @@ std::size_t best_n_cells(std::size_t n_items) {
   return std::max<std::size_t>(1, static_cast<std::size_t>(n / size));
 }
 
+std::size_t expected_cells_bytes(const Layout& layout, std::size_t n_items) {
+  if (n_items == 0) return 0;
+  const std::size_t bytes_of_item = Coder(layout, {}, {}).bytes();
+  const auto n_cells = static_cast<double>(best_n_cells(n_items));
+  const double blocks = static_cast<double>(n_items) / static_cast<double>(kItemsOfBlock) + n_cells / 2.0;
+  const double codes = (blocks * static_cast<double>(kItemsOfBlock) + n_cells) * static_cast<double>(bytes_of_item + 4);
+  return static_cast<std::size_t>(codes + 4.0 * static_cast<double>(n_items) + 12.0 * n_cells);
+}
+
 void Cells::place_blocks() {
   block_starts.resize(n_cells() + 1);
   std::uint32_t block = 0;

@@ -54,6 +54,9 @@ struct CellSettings {
 // How many cells serve n items best: see the cost model in cells.cpp.
 std::size_t best_n_cells(std::size_t n_items);
 
+// Bytes of the file of cells, chosen by their number, over a forest without holes, about.
+std::size_t expected_cells_bytes(const Layout& layout, std::size_t n_items);
+
 // Depends on the forest and the settings, not on the number of threads.
 Cells build_cells(const Forest& forest, const CellSettings& settings, Cancellation& cancellation);
 

@@ -2,6 +2,7 @@
 #include "core/layout.hpp"
 
 #include "core/build_memory.hpp"
+#include "core/cells.hpp"
 #include "core/parallel.hpp"
 
 #include <pybind11/stl.h>
@@ -48,6 +49,12 @@ void bind_layout(py::module_& m) {
       py::arg("resident") = py::none(),
       "Bytes of the file, of memory, of the least memory_limit, and of the scratch file. See "
       "dask_annoy.estimate_build.");
+  m.def(
+      "estimate_cells",
+      [](std::size_t n_items, std::size_t width, const std::string& metric) {
+        return expected_cells_bytes(Layout::of(metric_from_name(metric), width), n_items);
+      },
+      py::arg("n_items"), py::arg("width"), py::arg("metric"), "Bytes of the file of cells over so many items, about.");
 }
 
 }  // namespace dask_annoy

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dask_annoy import AnnoyIndex, Index
-from dask_annoy._native import available_kernels, use_kernels
+from dask_annoy._native import available_kernels, estimate_cells, use_kernels
 from dask_annoy.errors import CorruptIndexError
 
 METRICS = ("angular", "euclidean", "manhattan", "dot", "hamming")
@@ -213,6 +213,15 @@ def test_cells_are_the_same_bytes_for_any_threads_and_kernels(metric: str, tmp_p
             assert saved(2) == expected, name
     finally:
         use_kernels("")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n", [300, 4000, 20_000])
+def test_the_size_of_the_file_is_known_before(metric: str, n: int, tmp_path: Path) -> None:
+    index = built(metric, n=n, n_trees=1)
+    index.build_cells()
+    index.save(tmp_path / "x.ann")
+    assert estimate_cells(n, F, metric) == pytest.approx((tmp_path / "x.ann.cells").stat().st_size, rel=0.25)
 
 
 def test_unbuild_and_unload_forget_the_cells() -> None:
