@@ -56,7 +56,7 @@ def estimate_shard(
         + sample_rows * _SECONDS_PER_SAMPLE_ROW_AND_DIMENSION * dimensions
     )
     return Estimate(
-        total_bytes=shard_bytes * n_rows // rows + 8 * n_rows,
+        total_bytes=shard_bytes * n_rows // rows + 20 * n_rows,  # an id, and its place in the sorted run
         shard_bytes=shard_bytes,
         # The file is searched once it is built; its cells are there a second time while they are written.
         task_memory_bytes=own + max(building, shard_bytes + cells_bytes),

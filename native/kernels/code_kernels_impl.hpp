@@ -25,6 +25,7 @@ constexpr std::size_t kGroupBytes = 4 * kItems;
 
 constexpr std::size_t kQueriesAtOnce = 8;
 constexpr std::size_t kBlocksAtOnce = 2;
+constexpr std::size_t kBlocksForOne = 8;  // for one query: as many sums that do not wait for each other
 
 // The sums of 16 items, and four bytes of each.
 struct Sums {
@@ -78,6 +79,7 @@ struct DifferingBits {
 
 constexpr std::size_t kQueriesAtOnce = 4;
 constexpr std::size_t kBlocksAtOnce = 1;
+constexpr std::size_t kBlocksForOne = 4;
 
 struct Sums {
   __m256i r[2];
@@ -139,6 +141,7 @@ struct DifferingBits {
 
 constexpr std::size_t kQueriesAtOnce = 1;
 constexpr std::size_t kBlocksAtOnce = 1;
+constexpr std::size_t kBlocksForOne = 1;
 
 // Two sums an item, which store() adds: without instructions for bytes, products are taken as 16-bit numbers.
 struct Sums {
@@ -210,6 +213,7 @@ struct DifferingBits {
 
 constexpr std::size_t kQueriesAtOnce = 2;
 constexpr std::size_t kBlocksAtOnce = 1;
+constexpr std::size_t kBlocksForOne = 1;
 
 struct Sums {
   std::int32_t r[kItems];
@@ -259,37 +263,40 @@ inline void sum_tile(const std::uint8_t* const* queries, const std::uint8_t* blo
   Sums sums[kQueries][kBlocks];
 #pragma GCC unroll 8
   for (std::size_t q = 0; q < kQueries; ++q) {
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (std::size_t b = 0; b < kBlocks; ++b) clear(sums[q][b]);
   }
   for (std::size_t g = 0; g < groups; ++g) {
     Bytes codes[kBlocks];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (std::size_t b = 0; b < kBlocks; ++b) codes[b] = bytes_at(blocks + (b * groups + g) * kGroupBytes);
 #pragma GCC unroll 8
     for (std::size_t q = 0; q < kQueries; ++q) {
       const Word query = repeated(queries[q] + 4 * g);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
       for (std::size_t b = 0; b < kBlocks; ++b) Op::add(sums[q][b], codes[b], query);
     }
   }
 #pragma GCC unroll 8
   for (std::size_t q = 0; q < kQueries; ++q) {
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (std::size_t b = 0; b < kBlocks; ++b) store(out + q * out_stride + b * kItems, sums[q][b]);
   }
 }
 
-template <class Op, std::size_t kQueries>
+// The blocks that are left over by wide tiles go to tiles of half the width.
+template <class Op, std::size_t kQueries, std::size_t kBlocks>
 inline void sum_queries(const std::uint8_t* const* queries, const std::uint8_t* blocks, std::size_t n_blocks,
-                        std::size_t groups, std::int32_t* out) {
-  const std::size_t stride = n_blocks * kItems;
+                        std::size_t groups, std::int32_t* out, std::size_t stride) {
   std::size_t b = 0;
-  for (; b + kBlocksAtOnce <= n_blocks; b += kBlocksAtOnce) {
-    sum_tile<Op, kQueries, kBlocksAtOnce>(queries, blocks + b * groups * kGroupBytes, groups, out + b * kItems, stride);
+  for (; b + kBlocks <= n_blocks; b += kBlocks) {
+    sum_tile<Op, kQueries, kBlocks>(queries, blocks + b * groups * kGroupBytes, groups, out + b * kItems, stride);
   }
-  for (; b < n_blocks; ++b) {
-    sum_tile<Op, kQueries, 1>(queries, blocks + b * groups * kGroupBytes, groups, out + b * kItems, stride);
+  if constexpr (kBlocks > 1) {
+    if (b < n_blocks) {
+      sum_queries<Op, kQueries, kBlocks / 2>(queries, blocks + b * groups * kGroupBytes, n_blocks - b, groups,
+                                             out + b * kItems, stride);
+    }
   }
 }
 
@@ -299,9 +306,11 @@ void sum_codes(const std::uint8_t* const* queries, std::size_t n_queries, const 
   const std::size_t stride = n_blocks * kItems;
   std::size_t q = 0;
   for (; q + kQueriesAtOnce <= n_queries; q += kQueriesAtOnce) {
-    sum_queries<Op, kQueriesAtOnce>(queries + q, blocks, n_blocks, groups, out + q * stride);
+    sum_queries<Op, kQueriesAtOnce, kBlocksAtOnce>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
   }
-  for (; q < n_queries; ++q) sum_queries<Op, 1>(queries + q, blocks, n_blocks, groups, out + q * stride);
+  for (; q < n_queries; ++q) {
+    sum_queries<Op, 1, kBlocksForOne>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
+  }
 }
 
 // In parts of one block, so that the comparison is one for all its items and a block without any costs no branch more.

@@ -9,6 +9,7 @@
 
 #include "core/cells_file.hpp"
 #include "core/cells_search.hpp"
+#include "core/digest.hpp"
 #include "core/errors.hpp"
 #include "core/random.hpp"
 #include "core/search.hpp"
@@ -243,6 +244,56 @@ TEST_CASE("a file that is cut, damaged in any byte or of another forest is refus
   }
   const Forest other = built(random_vectors(Layout::of(Metric::euclidean, 6), 200, 2));
   CHECK_THROWS_AS(parsed_cells(bytes, other), CorruptFile);
+}
+
+namespace {
+
+// The checksum that the format asks for, as someone who means harm would write it.
+void seal(std::vector<char>& bytes) {
+  constexpr std::size_t kRow = 4096;
+  const std::size_t n = bytes.size() - 16;
+  auto [high, low] = digest_rows(bytes.data(), kRow, kRow, n / kRow, 0);
+  if (const std::size_t rest = n % kRow; rest > 0) {
+    const auto [last_high, last_low] = digest_rows(bytes.data() + n - rest, rest, rest, 1, n / kRow);
+    low += last_low;
+    high += last_high + (low < last_low ? 1 : 0);
+  }
+  const std::uint64_t sum[2] = {high, low};
+  std::memcpy(bytes.data() + n, sum, sizeof sum);
+}
+
+}  // namespace
+
+TEST_CASE("a forged file with a right checksum is refused, or answers within its bytes") {
+  Random random(3);
+  for (const Metric metric : kMetrics) {
+    const Vectors vectors = random_vectors(Layout::of(metric, 6), 250, 1);
+    const Forest forest = with_holes(vectors);
+    const std::vector<char> bytes = file_of(forest, cells_of(forest));
+    std::vector<char> sealed = bytes;
+    seal(sealed);
+    REQUIRE(sealed == bytes);
+    int refused = 0;
+    for (int round = 0; round < 1500; ++round) {
+      std::vector<char> forged = bytes;
+      for (std::size_t change = 0; change <= random.below(3); ++change) {
+        const std::size_t at = random.below((forged.size() - 16) / 4) * 4;
+        const auto value = static_cast<std::uint32_t>(random.below(4) == 0 ? random.next() : random.below(300));
+        std::memcpy(forged.data() + at, &value, sizeof value);
+      }
+      seal(forged);
+      try {
+        const std::shared_ptr<const Cells> cells = parsed_cells(forged, forest);
+        const Batch batch = asked(forest, *cells, vectors, 5, 60, 2);
+        CHECK(std::all_of(batch.ids.begin(), batch.ids.end(),
+                          [&](std::int64_t id) { return id >= -1 && id < forest.n_items; }));
+        search_cells(forest, *cells, vectors.row(0), 5, 60);
+      } catch (const CorruptFile&) {
+        ++refused;
+      }
+    }
+    CHECK(refused > 100);
+  }
 }
 
 TEST_CASE("the budget told for an item is the least that scores its cell") {
