@@ -55,7 +55,7 @@ def state_of(index: Index, mode: PickleMode, compress: CompressMode = None) -> d
         if index._width or mode != "auto":
             content = _content(index, mode)
             if compress is not None and content[0] == "bytes":
-                content = ("bytes", _COMPRESS[compress](content[1]))
+                content = ("bytes", *(None if part is None else _COMPRESS[compress](part) for part in content[1:]))
                 state["compressed"] = compress
             state["content"] = content
         return state
@@ -71,7 +71,7 @@ def set_state(self: Index, state: dict[str, Any]) -> None:
     self._begin(parameters)
     if content is not None:
         if compressed is not None:
-            content = ("bytes", _DECOMPRESS[compressed](content[1]))
+            content = ("bytes", *(None if part is None else _DECOMPRESS[compressed](part) for part in content[1:]))
         fresh = self._new_index(width)
         restore(fresh, content)
         self._hold(fresh)

@@ -264,6 +264,15 @@ def test_an_index_of_no_width_chains_and_bundles_its_cells(tmp_path: Path) -> No
         Index.load_bundle(tmp_path / "bundle")
 
 
+@pytest.mark.parametrize("compress_mode", [None, "zlib", "gzip"])
+def test_an_index_of_no_width_pickles_its_cells(compress_mode: None) -> None:
+    rows = clustered(1000, 1)
+    index = Index(metric="euclidean", seed=1, compress_mode=compress_mode).fit(rows, n_trees=3).build_cells()
+    again = pickle.loads(pickle.dumps(index))
+    assert again.get_n_cells() == index.get_n_cells() > 0
+    assert (again.kneighbors(rows[:9], 5)[1] == index.kneighbors(rows[:9], 5)[1]).all()
+
+
 def test_degenerate_items_have_cells_that_answer() -> None:
     for rows in (np.zeros((300, F)), np.ones((300, F)), np.eye(F), np.ones((1, F)), np.zeros((0, F))):
         for metric in METRICS:
