@@ -26,8 +26,9 @@ from dask_annoy.storage import IndexFolder, ShardEntry
 
 __all__ = ["check_same_ids", "check_same_recall"]
 
+#: Items of a cell, about: cells are scored whole.
+_CELL: Final = 60
 #: Which trees are drawn is chance, and so is a part of the recall.
-_CELL: Final = 60  # items of a cell, about
 _RECALL_SLACK: Final = 0.05
 
 

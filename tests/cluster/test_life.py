@@ -266,13 +266,13 @@ def test_an_index_of_full_shards_is_left_alone(rows: Any, tmp_path: Path) -> Non
 
 def test_a_compaction_whose_shards_find_less_is_not_committed(rows: Any, tmp_path: Path, monkeypatch: Any) -> None:
     index = build_index(rows[:600], tmp_path, **OPTIONS).delete(np.arange(0, 600, 2))
-    # As if the trees had gone wrong: what was found within a budget needs twenty times as much.
+    # As if the trees had gone wrong: what was found within a budget needs two hundred times as much.
     build = compact_module.build_shards
 
     def worse(*arguments: Any) -> Any:
         receipts = build(*arguments)
         for receipt in receipts:
-            budgets = receipt.trace.budget_array() * 20
+            budgets = receipt.trace.budget_array() * 200
             trace = RecallTrace.of(receipt.trace.distance_array(), budgets)
             receipt.__dict__["trace"] = trace
         return receipts
