@@ -29,9 +29,10 @@ constexpr std::size_t kLeastBuffer = std::size_t{8} << 10;     // of a bucket, i
 constexpr std::size_t kGoodBuffer = std::size_t{64} << 10;
 constexpr std::size_t kScratchTrees = 2;                      // trees whose rows are in the scratch file at once
 constexpr std::size_t kChoosingBytes = std::size_t{8} << 20;  // small forests that planes of dot are chosen on
-constexpr std::size_t kUnknownTrees = 4;                      // at once, where it is not known how many there will be
-constexpr double kAllowance = 1.25;                           // for what the allocator keeps
-constexpr double kTreeAllowance = 1.1;                        // for data that fills lists less
+constexpr std::size_t kMostTrees = 1024;  // more at once gain nothing, and what is kept for each adds up
+constexpr std::size_t kUnknownTrees = 4;  // at once, where it is not known how many there will be
+constexpr double kAllowance = 1.25;       // for what the allocator keeps
+constexpr double kTreeAllowance = 1.1;    // for data that fills lists less
 constexpr std::size_t kFixedAllowance = std::size_t{4} << 20;
 
 // Lists and splits for each item of a tree, in nodes: two for a list, which is filled in part. Measured on real and on
@@ -107,7 +108,8 @@ void require_tree_count(int n_trees) {
 }
 
 std::size_t trees_at_once(int n_trees, std::size_t n_threads) {
-  return n_trees == -1 ? std::max(n_threads, kUnknownTrees) : static_cast<std::size_t>(n_trees);
+  if (n_trees == -1) return std::max(n_threads, kUnknownTrees);
+  return std::min(static_cast<std::size_t>(n_trees), std::max(n_threads, kMostTrees));
 }
 
 std::size_t least_working_bytes(const BuildTask& task, const BucketPlan& plan) {
