@@ -61,11 +61,7 @@ class Sum {
       return;
     }
     const float* v = item.vector();
-    float scale = 1.0f;
-    if (layout_.metric == Metric::angular) {
-      const float norm = std::sqrt(kernels().dot(v, v, layout_.width));
-      scale = norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
-    }
+    const float scale = unit_scale(layout_, v);
     for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += static_cast<double>(v[d] * scale);
   }
 
@@ -297,11 +293,7 @@ class CellBuilder {
     std::vector<float> sample(n * layout_.width);
     for (std::size_t i = 0; i < n; ++i) {
       const float* v = forest_.node(items_[i * items_.size() / n]).vector();
-      float scale = 1.0f;
-      if (layout_.metric == Metric::angular) {
-        const float norm = std::sqrt(kernels().dot(v, v, layout_.width));
-        scale = norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
-      }
+      const float scale = unit_scale(layout_, v);
       for (std::size_t d = 0; d < layout_.width; ++d) sample[i * layout_.width + d] = v[d] * scale;
     }
     return Coder::learn(layout_, sample.data(), n);

@@ -73,8 +73,7 @@ std::size_t blocks_for(std::size_t n) { return (n + kItemsOfBlock - 1) / kItemsO
 
 // The sections in the order of the file, each from a multiple of kAligned.
 struct Sections {
-  std::size_t low, step, starts, items, group_starts, means, mean_biases, groups, group_biases, block_starts, codes,
-      biases;
+  std::size_t low, step, starts, items, group_starts, means, mean_biases, groups, group_biases, codes, biases;
 
   Sections(const Head& head, std::size_t code_groups) {
     const bool coded = head.metric != static_cast<std::uint32_t>(Metric::hamming);
@@ -89,15 +88,14 @@ struct Sections {
     mean_biases = head.n_cells * sizeof(float);
     groups = blocks_for(head.n_groups) * block;
     group_biases = head.n_groups * sizeof(float);
-    block_starts = head.code_bits == 0 ? 0 : (head.n_cells + 1) * sizeof(std::uint32_t);
     codes = head.n_blocks * block;
     biases = head.n_blocks * kItemsOfBlock * sizeof(float);
   }
 
   std::size_t file_bytes() const {
     std::size_t bytes = sizeof(Head);
-    for (const std::size_t section : {low, step, starts, items, group_starts, means, mean_biases, groups, group_biases,
-                                      block_starts, codes, biases}) {
+    for (const std::size_t section :
+         {low, step, starts, items, group_starts, means, mean_biases, groups, group_biases, codes, biases}) {
       bytes += aligned(section);
     }
     return bytes + kDigestBytes;
@@ -186,11 +184,8 @@ class Parser {
     check_items(cells->items);
     cells->has_codes = head.code_bits != 0;
     if (cells->has_codes) {
-      const std::vector<std::uint32_t> told = take<std::uint32_t>(sections.block_starts);
       cells->place_blocks();
-      if (told != cells->block_starts || cells->block_starts.back() != head.n_blocks) {
-        refuse("its blocks of codes do not fit its cells");
-      }
+      if (cells->block_starts.back() != head.n_blocks) refuse("its blocks of codes do not fit its cells");
       cells->codes = CodeBlocks(code_groups);
       view(cells->codes, sections.codes);
       cells->biases = take_biases(sections.biases, head.n_blocks);
@@ -316,7 +311,6 @@ void write_cells(const Forest& forest, const Cells& cells, const std::function<v
   section(cells.mean_biases.data(), sections.mean_biases);
   section(cells.groups.at(0), sections.groups);
   section(cells.group_biases.data(), sections.group_biases);
-  section(cells.block_starts.data(), sections.block_starts);
   section(cells.has_codes ? cells.codes.at(0) : nullptr, sections.codes);
   section(cells.biases.data(), sections.biases);
   const Digest sum = digest.value();

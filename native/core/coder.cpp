@@ -21,14 +21,13 @@ std::uint8_t nearest_code(float value, float low, float step) {
   return static_cast<std::uint8_t>(code < 0.0f ? 0.0f : code > kHighest ? kHighest : code + 0.5f);
 }
 
-// What makes a unit vector of it; 1 for metrics that take lengths as they are, 0 for a vector without direction.
+}  // namespace
+
 float unit_scale(const Layout& layout, const float* vector) {
   if (layout.metric != Metric::angular) return 1.0f;
   const float norm = std::sqrt(kernels().dot(vector, vector, layout.width));
   return norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
 }
-
-}  // namespace
 
 void CodeBlocks::resize(std::size_t n_blocks) {
   n_blocks_ = n_blocks;

@@ -40,6 +40,9 @@ class CodeBlocks {
   std::uint8_t* own_ = nullptr;  // the same, unless they are others'
 };
 
+// What makes a unit vector of it where directions are compared, and 0 if it has none; 1 for other metrics.
+float unit_scale(const Layout& layout, const float* vector);
+
 class Coder {
  public:
   // Learns the range of each dimension from `count` vectors (floats of the layout's width), which are unit vectors for
