@@ -396,13 +396,9 @@ void search_cells_batch(const Forest& forest, const Cells& cells, const char* qu
                         Cancellation& cancellation, std::int64_t* ids, float* distances, const ItemFilter* filter) {
   const std::size_t budget = budget_of(forest, cells, n, search_k, filter);
   if (!cells.has_codes || asks_for_all(forest, cells, budget, filter)) {
-    constexpr std::size_t kFew = 16;
-    parallel_for((n_queries + kFew - 1) / kFew, n_threads, cancellation, [&](std::size_t task) {
-      for (std::size_t q = task * kFew; q < std::min(n_queries, (task + 1) * kFew); ++q) {
-        cancellation.check();
-        write_answer(forest.layout.metric, search_cells(forest, cells, queries + q * stride, n, search_k, filter), n,
-                     ids + q * n, distances + q * n);
-      }
+    each_query(n_queries, n_threads, cancellation, [&](std::size_t q) {
+      write_answer(forest.layout.metric, search_cells(forest, cells, queries + q * stride, n, search_k, filter), n,
+                   ids + q * n, distances + q * n);
     });
     return;
   }

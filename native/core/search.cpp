@@ -17,19 +17,6 @@ std::int64_t default_search_k(const Forest& forest, std::size_t n) {
   return static_cast<std::int64_t>(roots > 0 && n > kMost / roots ? kMost : n * roots);
 }
 
-// Spreads queries over threads.
-template <class Body>
-void each_query(std::size_t n_queries, std::size_t n_threads, Cancellation& cancellation, const Body& body) {
-  constexpr std::size_t kBlock = 16;  // queries a thread takes at a time: few, as their costs differ
-  parallel_for((n_queries + kBlock - 1) / kBlock, n_threads, cancellation, [&](std::size_t block) {
-    const std::size_t end = std::min(n_queries, (block + 1) * kBlock);
-    for (std::size_t q = block * kBlock; q < end; ++q) {
-      cancellation.check();
-      body(q);
-    }
-  });
-}
-
 // Scores candidates into scratch.best. In which order does not matter, so some are scored while others are still
 // sought: their rows come from memory while the walk uses the processor, and the other way round.
 class CandidateScorer {

@@ -1,6 +1,7 @@
 // Search of a forest: best-first through all trees at once, then exact distances to what was met.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -40,5 +41,18 @@ void budgets_to_find_batch(const Forest& forest, const char* queries, std::size_
 // Writes one answer as search_batch does.
 void write_answer(Metric metric, const std::vector<Neighbor>& neighbors, std::size_t n, std::int64_t* ids,
                   float* distances);
+
+// Spreads queries over threads.
+template <class Body>
+void each_query(std::size_t n_queries, std::size_t n_threads, Cancellation& cancellation, const Body& body) {
+  constexpr std::size_t kBlock = 16;  // queries a thread takes at a time: few, as their costs differ
+  parallel_for((n_queries + kBlock - 1) / kBlock, n_threads, cancellation, [&](std::size_t block) {
+    const std::size_t end = std::min(n_queries, (block + 1) * kBlock);
+    for (std::size_t q = block * kBlock; q < end; ++q) {
+      cancellation.check();
+      body(q);
+    }
+  });
+}
 
 }  // namespace dask_annoy
