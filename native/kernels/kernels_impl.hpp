@@ -217,9 +217,11 @@ const Kernels DASK_ANNOY_TABLE = {
     reduce_rows<AbsoluteDifference>,
     hamming_rows,
     move_centroid,
-    sum_codes<Products>,
-    sum_codes<Differences>,
-    sum_codes<DifferingBits>,
+    sum_codes<Products, WholeBytes>,
+    sum_codes<Differences, WholeBytes>,
+    sum_codes<DifferingBits, WholeBytes>,
+    sum_codes<Products, HalfBytes>,
+    sum_codes<Differences, HalfBytes>,
     find_below,
 };
 
