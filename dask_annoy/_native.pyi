@@ -55,6 +55,7 @@ class AnnoyIndex:
         n_jobs: int = -1,
         *,
         batch_size: int | None = None,
+        memory_limit: int | None = None,
     ) -> bool: ...
     def _order_by_cells(
         self,

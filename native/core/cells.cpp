@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
+#include <string>
 
 namespace dask_annoy {
 
@@ -43,6 +45,35 @@ std::size_t expected_cells_bytes(const Layout& layout, std::size_t n_items) {
   const double blocks = static_cast<double>(n_items) / static_cast<double>(kItemsOfBlock) + n_cells / 2.0;
   const double codes = blocks * static_cast<double>(kItemsOfBlock) * bytes(best_code_bits(layout));
   return static_cast<std::size_t>(codes + n_cells * bytes(8) + 4.0 * static_cast<double>(n_items) + 12.0 * n_cells);
+}
+
+std::size_t cells_memory(const Layout& layout, std::size_t n_items, const CellSettings& settings) {
+  constexpr std::size_t kOfItem = 26;  // its number and its cell, by leaf and by cell; its bias
+  const std::size_t n_cells = settings.n_cells > 0 ? settings.n_cells : best_n_cells(layout, n_items, settings);
+  const std::size_t sample =
+      is_binary(layout.metric) ? 0 : std::min(n_items, kLearntFrom) * layout.width * sizeof(float);
+  const std::size_t means = n_cells * layout.width * (2 * sizeof(float) + 1);
+  const int bits = settings.code_bits == CellSettings::kBestCodes ? best_code_bits(layout) : settings.code_bits;
+  const bool in_memory = bits != 0 && settings.scratch_beside.empty();
+  const std::size_t codes =
+      in_memory ? (n_items + n_cells * kItemsOfBlock / 2) * Coder(layout, {}, {}, bits).bytes() : 0;
+  return n_items * kOfItem + sample + means + codes;
+}
+
+CellSettings within_memory(const Forest& forest, CellSettings settings, std::size_t memory_limit,
+                           std::size_t resident) {
+  constexpr std::size_t kLeastOfForest = std::size_t{16} << 20;
+  if (forest.file) settings.scratch_beside = forest.file->path;
+  const auto n_items = static_cast<std::size_t>(forest.n_items);
+  const std::size_t taken = resident + cells_memory(forest.layout, n_items, settings);
+  const std::size_t least = taken + (forest.mapping ? kLeastOfForest : 0);
+  if (memory_limit < least) {
+    throw std::invalid_argument("memory_limit is " + std::to_string(memory_limit) + " bytes, but cells need at least " +
+                                std::to_string(least) + ", of which the process has " + std::to_string(resident) +
+                                " already");
+  }
+  settings.resident_bytes = memory_limit - taken;
+  return settings;
 }
 
 void Cells::place_blocks() {

@@ -23,6 +23,9 @@ namespace dask_annoy {
 // scored in less time than choosing takes.
 constexpr std::size_t kCellsForGroups = 16384;
 
+// Items whose values tell the ranges of codes.
+constexpr std::size_t kLearntFrom = std::size_t{1} << 14;
+
 struct Cells {
   Cells(Coder coder_, Coder item_coder_)
       : coder(std::move(coder_)),
@@ -86,7 +89,14 @@ std::size_t best_n_cells(const Layout& layout, std::size_t n_items, const CellSe
 // Bytes of the file of cells, as the cost model chooses them, over a forest without holes, about.
 std::size_t expected_cells_bytes(const Layout& layout, std::size_t n_items);
 
-// Depends on the forest and the settings, not on the number of threads.
+// Memory that making cells takes, about, beside the pages of a mapped forest: codes count unless they go to a file.
+std::size_t cells_memory(const Layout& layout, std::size_t n_items, const CellSettings& settings);
+
+// Settings with which the process stays under `memory_limit` bytes, of which `resident` are taken: codes of a mapped
+// forest go to a file beside it. Throws std::invalid_argument naming the least that will do.
+CellSettings within_memory(const Forest& forest, CellSettings settings, std::size_t memory_limit, std::size_t resident);
+
+// Depends on the forest and the settings, not on the number of threads or the memory bound.
 Cells build_cells(const Forest& forest, const CellSettings& settings, Cancellation& cancellation);
 
 }  // namespace dask_annoy

@@ -16,7 +16,6 @@ constexpr int kSteps = 3;               // of Lloyd over the items
 constexpr int kGroupSteps = 4;          // of Lloyd over the means
 constexpr std::size_t kNearGroups = 6;  // whose cells an item may move to
 constexpr std::size_t kRowsOfTask = 2048;
-constexpr std::size_t kLearntFrom = 1 << 14;  // items whose values tell the ranges of codes
 constexpr std::uint64_t kSeed = 0xce115;
 
 // Vectors of means: floats for all metrics, for hamming the share of ones of each bit.

@@ -324,10 +324,12 @@ void Index::load(const std::string& path, bool prefault, Cancellation& cancellat
   take(std::move(loaded), std::move(cells));
 }
 
-void Index::build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation) {
+void Index::build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation, std::size_t memory_limit) {
   settings.n_threads = thread_count(n_jobs);
   use_cells([&](const Forest& forest) {
-    return std::make_shared<const Cells>(dask_annoy::build_cells(forest, settings, cancellation));
+    const CellSettings bounded =
+        memory_limit == kUnlimited ? settings : within_memory(forest, settings, memory_limit, resident_bytes());
+    return std::make_shared<const Cells>(dask_annoy::build_cells(forest, bounded, cancellation));
   });
 }
 

@@ -94,11 +94,11 @@ CellSettings cell_settings(const py::object& n_cells, const py::object& codes, c
 }
 
 bool give_cells(Index& self, const py::object& n_cells, const py::object& codes, int n_jobs,
-                const py::object& batch_size) {
+                const py::object& batch_size, std::optional<std::size_t> memory_limit) {
   const CellSettings settings = cell_settings(n_cells, codes, batch_size);
   Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;
-  self.build_cells(settings, n_jobs, cancellation);
+  self.build_cells(settings, n_jobs, cancellation, memory_limit.value_or(kUnlimited));
   return true;
 }
 
@@ -265,7 +265,7 @@ RuntimeError
     If the index is built or loaded.
 )doc")
       .def("build_cells", &give_cells, py::arg("n_cells") = "auto", py::arg("codes") = "auto", integer("n_jobs") = -1,
-           py::kw_only(), py::arg("batch_size") = py::none(), R"doc(
+           py::kw_only(), py::arg("batch_size") = py::none(), py::arg("memory_limit") = py::none(), R"doc(
 Give the built or loaded forest cells, by which searches for neighbours then go: many times as fast.
 
 Cells are neighbourhoods of items, made from a tree's leaves by moving each item to the nearest mean. The forest stays
@@ -287,6 +287,9 @@ n_jobs : int
 batch_size : int, optional
     About how many queries will be asked in a call. Few of them share no cells, and are served by somewhat larger
     ones. By default there are many.
+memory_limit : int, optional
+    Bytes under which the resident memory of the process is kept: of a forest in a file, pages are let go of, and codes
+    are held by a scratch file beside it. The result is the same for any limit.
 
 Returns
 -------
@@ -297,6 +300,8 @@ Raises
 ------
 RuntimeError
     If the index is not built, or is changed meanwhile.
+ValueError
+    If the cells cannot keep to ``memory_limit``; the message names the least that will do.
 )doc")
       .def("_order_by_cells", &order_by_cells, integer("working_bytes"), py::kw_only(), py::arg("n_cells") = "auto",
            py::arg("codes") = "auto", py::arg("scratch_beside") = "", integer("n_jobs") = -1, R"doc(
