@@ -189,17 +189,35 @@ BuildEstimate estimate_build(const Layout& layout, std::size_t n_items, int n_tr
   return estimate;
 }
 
+#if defined(__linux__)
+namespace {
+
+// The number at a place of /proc/self/statm, in bytes.
+std::size_t bytes_of_statm(int place) {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t pages = 0;
+  for (int i = 0; i <= place; ++i) statm >> pages;
+  return statm ? pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
+}
+
+}  // namespace
+#endif
+
 std::size_t resident_bytes() {
 #if defined(__linux__)
-  std::ifstream statm("/proc/self/statm");
-  std::size_t all = 0;
-  std::size_t resident = 0;
-  if (statm >> all >> resident) return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  return 0;
+  return bytes_of_statm(1);
 #else
   struct rusage usage{};
   getrusage(RUSAGE_SELF, &usage);  // the most there ever was
   return static_cast<std::size_t>(usage.ru_maxrss);
+#endif
+}
+
+std::size_t resident_file_bytes() {
+#if defined(__linux__)
+  return bytes_of_statm(2);
+#else
+  return 0;
 #endif
 }
 

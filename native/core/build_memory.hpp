@@ -64,4 +64,7 @@ BuildEstimate estimate_build(const Layout& layout, std::size_t n_items, int n_tr
 // Resident memory of this process.
 std::size_t resident_bytes();
 
+// Of it, pages of files and what processes share. 0 where the system does not tell.
+std::size_t resident_file_bytes();
+
 }  // namespace dask_annoy

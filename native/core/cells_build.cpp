@@ -1,11 +1,11 @@
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
 
 #include "core/cells.hpp"
+#include "core/page_bound.hpp"
 #include "core/tree.hpp"
 
 namespace dask_annoy {
@@ -137,7 +137,11 @@ class CodedMeans {
 class CellBuilder {
  public:
   CellBuilder(const Forest& forest, const CellSettings& settings, Cancellation& cancellation)
-      : forest_(forest), layout_(forest.layout), settings_(settings), cancellation_(cancellation) {}
+      : forest_(forest),
+        layout_(forest.layout),
+        settings_(settings),
+        cancellation_(cancellation),
+        pages_(forest.mapping, settings.resident_bytes) {}
 
   Cells build() {
     list_leaves();
@@ -183,6 +187,7 @@ class CellBuilder {
       if (id < forest_.n_items) {
         if (n == 1) items_.push_back(id);
       } else if (n <= layout_.list_capacity) {
+        pages_.looked_at(static_cast<std::size_t>(n));
         for (std::int32_t i = 0; i < n; ++i) {
           if (forest_.node(node.list()[i]).n_descendants() == 1) items_.push_back(node.list()[i]);
         }
@@ -235,12 +240,12 @@ class CellBuilder {
       rows.resize(n);
       for (std::size_t i = 0; i < n; ++i) {
         rows.put(i, static_cast<std::int32_t>(i), forest_.node(items_[begin + i]));
+        pages_.looked_at(1);
       }
       Cancellation never;
       Grower grower(PlaneFamily{finer, 0.0f}, static_cast<std::int32_t>(n), never);
       const Subtree parts = grower.grow(rows, combine(kSeed, leaf), false);
       sizes[leaf] = reorder(finer, parts, begin, n);
-      looked_at(n);
     });
     cell_of_.resize(items_.size());
     std::uint32_t cell = 0;
@@ -293,7 +298,7 @@ class CellBuilder {
   }
 
   // Vectors from which coders learn, of one length for angular.
-  std::vector<float> sampled() const {
+  std::vector<float> sampled() {
     if (is_binary(layout_.metric)) return {};
     const std::size_t n = std::min(items_.size(), kLearntFrom);
     std::vector<float> sample(n * layout_.width);
@@ -301,6 +306,7 @@ class CellBuilder {
       const float* v = forest_.node(items_[i * items_.size() / n]).vector();
       const float scale = unit_scale(layout_, v);
       for (std::size_t d = 0; d < layout_.width; ++d) sample[i * layout_.width + d] = v[d] * scale;
+      pages_.looked_at(1);
     }
     return sample;
   }
@@ -316,7 +322,7 @@ class CellBuilder {
           sum.add_item(forest_.node(items_[lists_.members[i]]));
         }
         sum.mean(means.at(cell));
-        looked_at(lists_.size(cell));
+        pages_.looked_at(lists_.size(cell));
       }
     });
     return means;
@@ -419,8 +425,8 @@ class CellBuilder {
           for (std::uint32_t c = first; c < last; ++c) best = std::min(best, {scores[c - from], c});
         }
         cell_of_[i] = best.second;
+        pages_.looked_at(1);
       }
-      looked_at(end - begin);
     });
   }
 
@@ -462,7 +468,7 @@ class CellBuilder {
           cells.biases[first + i] = cells.item_coder.code_item(node + layout_.vector_offset, bytes.data());
           cells.codes.put(first + i, bytes.data());
         }
-        if (looked_at(cells.size_of(c))) cells.codes.release();
+        if (pages_.looked_at(cells.size_of(c))) cells.codes.release();
       }
     });
     cells.codes.release();
@@ -471,17 +477,6 @@ class CellBuilder {
   int code_bits() const {
     if (settings_.code_bits == CellSettings::kBestCodes) return best_code_bits(layout_);
     return is_binary(layout_.metric) && settings_.code_bits != 0 ? 8 : settings_.code_bits;
-  }
-
-  // Lets go of a mapped forest's pages after so many items that the bound is reached; says whether it was.
-  bool looked_at(std::size_t n_items) {
-    if (settings_.resident_bytes == kUnlimited || !forest_.mapping) return false;
-    const std::size_t page = 4096;  // items lie anywhere: each is some pages of its own
-    const std::size_t bytes = n_items * (layout_.node_size / page + 2) * page;
-    if (looked_at_.fetch_add(bytes) + bytes < settings_.resident_bytes) return false;
-    looked_at_ = 0;
-    forest_.mapping->release(0, forest_.mapping->size());
-    return true;
   }
 
   template <class Body>
@@ -496,7 +491,7 @@ class CellBuilder {
   const Layout& layout_;
   const CellSettings& settings_;
   Cancellation& cancellation_;
-  std::atomic<std::size_t> looked_at_{0};  // bytes of the forest, since its pages were let go of
+  PageBound pages_;
   std::size_t cell_size_ = 1;
   std::vector<std::int32_t> items_;       // in the order of leaves
   std::vector<std::uint32_t> leaf_ends_;  // in items_
