@@ -206,6 +206,7 @@ void move_centroid(float* centroid, float keep, const float* x, float take, std:
 }  // namespace
 }  // namespace dask_annoy
 
+#include "kernels/find_kernels_impl.hpp"
 #include "kernels/tile_kernels_impl.hpp"
 
 namespace dask_annoy {

@@ -119,20 +119,5 @@ void score_tile(const float* const* queries, std::size_t n_queries, const float*
   if (q < n_queries) score_against<Op, 1>(queries + q, rows, n_rows, width, out + q * out_stride, out_stride);
 }
 
-// As find_below, in parts that one comparison decides mostly.
-std::size_t find_not_above(const float* values, const float* scales, std::size_t n, float limit, std::uint32_t* found) {
-  std::size_t n_found = 0;
-  for (std::size_t begin = 0; begin < n; begin += kRowsOfTile) {
-    std::uint32_t above = 0;
-    for (std::size_t i = begin; i < begin + kRowsOfTile; ++i) above += values[i] * scales[i] > limit ? 1u : 0u;
-    if (above == kRowsOfTile) continue;
-    for (std::size_t i = begin; i < begin + kRowsOfTile; ++i) {
-      found[n_found] = static_cast<std::uint32_t>(i);
-      n_found += values[i] * scales[i] > limit ? 0 : 1;
-    }
-  }
-  return n_found;
-}
-
 }  // namespace
 }  // namespace dask_annoy
