@@ -63,7 +63,7 @@ PackedVectors::PackedVectors(const Layout& layout, std::size_t capacity)
   aligned_ = over == 0 ? 0 : kCacheLine - over;
 }
 
-void PackedVectors::put(std::size_t at, const void* vector) { std::memcpy(data() + at * stride_, vector, bytes_); }
+void PackedVectors::put(std::size_t i, const void* vector) { std::memcpy(data() + i * stride_, vector, bytes_); }
 
 PackedQueries::PackedQueries(const Layout& layout, const char* queries, std::size_t stride, std::size_t count)
     : count_(count), vectors_(layout, count) {

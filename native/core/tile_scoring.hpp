@@ -25,9 +25,10 @@ class PackedVectors {
 
   std::size_t bytes_of_vector() const { return stride_; }
   std::size_t width() const { return stride_ / sizeof(float); }
-  void put(std::size_t at, const void* vector);
-  const float* floats(std::size_t at) const { return reinterpret_cast<const float*>(data() + at * stride_); }
-  const std::uint8_t* bits(std::size_t at) const { return data() + at * stride_; }
+  void put(std::size_t i, const void* vector);
+  const void* at(std::size_t i) const { return data() + i * stride_; }
+  const float* floats(std::size_t i) const { return static_cast<const float*>(at(i)); }
+  const std::uint8_t* bits(std::size_t i) const { return static_cast<const std::uint8_t*>(at(i)); }
 
  private:
   std::uint8_t* data() const { return vectors_.get() + aligned_; }
