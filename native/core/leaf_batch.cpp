@@ -10,7 +10,6 @@
 #include "core/distinct_topk.hpp"
 #include "core/exact_scan.hpp"
 #include "core/search.hpp"
-#include "core/search_scratch.hpp"
 #include "core/tile_scoring.hpp"
 #include "core/walk.hpp"
 
@@ -18,10 +17,7 @@ namespace dask_annoy {
 
 namespace {
 
-// At a time: 16 MB of visits (three times that while they are grouped) and 64 MB of neighbours.
-constexpr std::size_t kVisitsOfThread = std::size_t{1} << 21;
-constexpr std::size_t kNeighborsOfThread = std::size_t{1} << 22;
-constexpr std::size_t kQueriesOfWalk = 16;
+constexpr std::size_t kQueriesOfWalk = 8;  // measured flat between 4 and 16
 constexpr std::size_t kLeavesOfTask = 32;
 constexpr std::size_t kFetchedAhead = 8;  // rows
 
@@ -34,21 +30,41 @@ LeafVisit leaf_visit(std::int32_t leaf, std::size_t query) {
 std::int32_t leaf_of(LeafVisit visit) { return static_cast<std::int32_t>(visit >> 32); }
 std::uint32_t query_of(LeafVisit visit) { return static_cast<std::uint32_t>(visit); }
 
-// Appends the leaves to which a search with this budget comes.
-void walk_to_leaves(const Forest& forest, const Query& query, std::size_t budget, const ItemFilter* filter,
-                    std::size_t number, VisitQueue& queue, std::vector<LeafVisit>& visits) {
-  std::size_t met = 0;
-  const auto meet = [&](std::int32_t leaf, const std::int32_t* items, std::size_t count) {
-    visits.push_back(leaf_visit(leaf, number));
-    if (filter == nullptr) {
-      met += count;
-    } else {
-      for (std::size_t i = 0; i < count; ++i) met += filter->passes(items[i]) ? 1 : 0;
-    }
-    return met < budget;
-  };
-  Walk(forest, query, queue).run_leaves(meet, [] {});
-}
+// One query's walk to the leaves to which a search with this budget comes, step by step.
+class LeafWalk {
+ public:
+  LeafWalk(const Forest& forest, const void* vector, std::size_t budget, const ItemFilter* filter, std::size_t number)
+      : query_(Query::of(forest.layout, vector)),
+        walk_(forest, query_, queue_),
+        budget_(budget),
+        filter_(filter),
+        number_(number) {}
+  LeafWalk(const LeafWalk&) = delete;
+  LeafWalk& operator=(const LeafWalk&) = delete;
+
+  // Appends the leaf if the next step comes to one. False at the end.
+  bool step(std::vector<LeafVisit>& visits) {
+    const auto meet = [&](std::int32_t leaf, const std::int32_t* items, std::size_t count) {
+      visits.push_back(leaf_visit(leaf, number_));
+      if (filter_ == nullptr) {
+        met_ += count;
+      } else {
+        for (std::size_t i = 0; i < count; ++i) met_ += filter_->passes(items[i]) ? 1 : 0;
+      }
+      return met_ < budget_;
+    };
+    return walk_.step(meet, [] {});
+  }
+
+ private:
+  Query query_;
+  VisitQueue queue_;
+  Walk walk_;
+  std::size_t budget_;
+  const ItemFilter* filter_;
+  std::size_t number_;
+  std::size_t met_ = 0;
+};
 
 // Groups the visits by leaf: a stable sort by the digits of the leaf, lowest first.
 void group_by_leaf(std::vector<LeafVisit>& visits) {
@@ -158,13 +174,14 @@ class LeafScorer {
 class LeafBatch {
  public:
   LeafBatch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries, std::size_t n,
-            std::size_t n_threads, Cancellation& cancellation, const ItemFilter* filter)
+            std::size_t n_threads, Cancellation& cancellation, const ItemFilter* filter, std::size_t most_visits)
       : forest_(forest),
         queries_(forest.layout, queries, stride, n_queries),
         n_(n),
         n_threads_(n_threads),
         cancellation_(cancellation),
         filter_(filter),
+        most_visits_(most_visits),
         walked_((n_queries + kQueriesOfWalk - 1) / kQueriesOfWalk) {}
 
   void run(std::size_t budget, std::int64_t* ids, float* distances) {
@@ -192,14 +209,18 @@ class LeafBatch {
     std::mutex mutex;
     std::atomic<std::size_t> n_visits{0};
     parallel_for(walks.size(), n_threads_, cancellation_, [&](std::size_t task) {
-      if (n_visits.load(std::memory_order_relaxed) >= kVisitsOfThread * n_threads_) return;
-      std::vector<LeafVisit> own;
-      const BorrowedScratch scratch;
+      if (n_visits.load(std::memory_order_relaxed) >= most_visits_) return;
       const std::size_t w = walks[task];
+      std::vector<LeafVisit> own;
+      // Step by step in turn: each waits for its next node while the others go on.
+      std::vector<std::unique_ptr<LeafWalk>> going;
       for (std::size_t q = w * kQueriesOfWalk; q < end_of(w); ++q) {
+        going.push_back(std::make_unique<LeafWalk>(forest_, queries_.vectors().at(q), budget, filter_, q));
+      }
+      while (!going.empty()) {
         cancellation_.check();
-        const Query query = Query::of(forest_.layout, queries_.vectors().at(q));
-        walk_to_leaves(forest_, query, budget, filter_, q, (*scratch).queue, own);
+        const auto ended = [&](const std::unique_ptr<LeafWalk>& walk) { return !walk->step(own); };
+        going.erase(std::remove_if(going.begin(), going.end(), ended), going.end());
       }
       walked_[w] = 1;
       n_visits.fetch_add(own.size(), std::memory_order_relaxed);
@@ -241,6 +262,7 @@ class LeafBatch {
   std::size_t n_threads_;
   Cancellation& cancellation_;
   const ItemFilter* filter_;
+  std::size_t most_visits_;
   std::vector<std::uint8_t> walked_;  // one each, as threads write side by side
 };
 
@@ -248,7 +270,7 @@ class LeafBatch {
 
 void search_leaves_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries,
                          std::size_t n, std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation,
-                         std::int64_t* ids, float* distances, const ItemFilter* filter) {
+                         std::int64_t* ids, float* distances, const ItemFilter* filter, const LeafBatchBounds& bounds) {
   const std::size_t budget = search_budget(forest, n, search_k);
   if (n == 0 || budget == 0) {
     for (std::size_t q = 0; q < n_queries; ++q) {
@@ -261,10 +283,10 @@ void search_leaves_batch(const Forest& forest, const char* queries, std::size_t 
     return;
   }
   const std::size_t kept = 2 * std::min(n, static_cast<std::size_t>(forest.n_items)) + 64;
-  const std::size_t at_once = std::max(kQueriesOfWalk, kNeighborsOfThread / kept);
+  const std::size_t at_once = std::max(kQueriesOfWalk, bounds.neighbors / kept);
   for (std::size_t begin = 0; begin < n_queries; begin += at_once) {
     LeafBatch batch(forest, queries + begin * stride, stride, std::min(at_once, n_queries - begin), n, n_threads,
-                    cancellation, filter);
+                    cancellation, filter, bounds.visits * n_threads);
     batch.run(budget, ids + begin * n, distances + begin * n);
   }
 }

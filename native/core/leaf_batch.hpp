@@ -11,11 +11,17 @@
 
 namespace dask_annoy {
 
-// Arguments and answers are those of search_batch(), to the last bit: the same candidates, distances and order. Holds 8
-// bytes for each visit of a query to a leaf, up to 64 MB a thread at a time, a copy of the queries, and up to three
-// neighbours for each that is wanted.
+// What a batch may hold for each thread at a time.
+struct LeafBatchBounds {
+  std::size_t visits = std::size_t{1} << 21;     // of a query to a leaf: 16 MB, and twice more while they are grouped
+  std::size_t neighbors = std::size_t{1} << 22;  // kept for answers: 64 MB
+};
+
+// Arguments and answers are those of search_batch(), to the last bit: the same candidates, distances and order. The
+// bounds change no answer; beyond them a batch only holds a copy of the queries.
 void search_leaves_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries,
                          std::size_t n, std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation,
-                         std::int64_t* ids, float* distances, const ItemFilter* filter = nullptr);
+                         std::int64_t* ids, float* distances, const ItemFilter* filter = nullptr,
+                         const LeafBatchBounds& bounds = {});
 
 }  // namespace dask_annoy
