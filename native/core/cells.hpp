@@ -18,9 +18,15 @@
 namespace dask_annoy {
 
 struct Cells {
-  explicit Cells(Coder coder_) : coder(std::move(coder_)), means(coder.groups()), groups(coder.groups()) {}
+  Cells(Coder coder_, Coder item_coder_)
+      : coder(std::move(coder_)),
+        item_coder(std::move(item_coder_)),
+        means(coder.groups()),
+        groups(coder.groups()),
+        codes(item_coder.groups()) {}
 
-  Coder coder;
+  Coder coder;       // of means
+  Coder item_coder;  // the same, or one of half a byte
 
   std::vector<std::uint32_t> starts;        // by cell: the place of its first item; then the number of items
   std::vector<std::int32_t> items;          // by place
@@ -32,7 +38,7 @@ struct Cells {
 
   bool has_codes = false;
   std::vector<std::uint32_t> block_starts;  // by cell: its first block; then the number of blocks
-  CodeBlocks codes{0};
+  CodeBlocks codes;
   std::vector<float> biases;  // by place in the blocks
 
   std::size_t n_cells() const { return starts.empty() ? 0 : starts.size() - 1; }
@@ -47,7 +53,7 @@ struct Cells {
 
 struct CellSettings {
   std::size_t n_cells = 0;  // about; 0 chooses by the number of items
-  bool with_codes = true;
+  int code_bits = 8;        // a dimension of an item: 8, 4, or 0 for no codes
   std::size_t n_threads = 1;
 };
 

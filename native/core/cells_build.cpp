@@ -144,7 +144,10 @@ class CellBuilder {
     const std::size_t wanted = settings_.n_cells > 0 ? settings_.n_cells : best_n_cells(items_.size());
     cell_size_ = std::max<std::size_t>(1, items_.size() / std::max<std::size_t>(1, wanted));
     begin_with_leaves();
-    const Coder coder = learn();
+    const std::vector<float> sample = sampled();
+    const Coder coder = Coder::learn(layout_, sample.data(), sample.size() / layout_.width);
+    const Coder item_coder =
+        Coder::learn(layout_, sample.data(), sample.size() / layout_.width, settings_.code_bits == 4 ? 4 : 8);
     const Coder partition(partition_layout(), coder.low(), coder.step());
     Means means = means_of_cells();
     for (int step = 0; step < kSteps && means.count() > 1; ++step) {
@@ -155,7 +158,7 @@ class CellBuilder {
     }
     group(partition, means);
     means = in_order_of_groups(means);
-    return finish(coder, means);
+    return finish(coder, item_coder, means);
   }
 
  private:
@@ -287,8 +290,9 @@ class CellBuilder {
     return sizes;
   }
 
-  Coder learn() const {
-    if (is_binary(layout_.metric)) return Coder::learn(layout_, nullptr, 0);
+  // Vectors from which coders learn, of one length for angular.
+  std::vector<float> sampled() const {
+    if (is_binary(layout_.metric)) return {};
     const std::size_t n = std::min(items_.size(), kLearntFrom);
     std::vector<float> sample(n * layout_.width);
     for (std::size_t i = 0; i < n; ++i) {
@@ -296,7 +300,7 @@ class CellBuilder {
       const float scale = unit_scale(layout_, v);
       for (std::size_t d = 0; d < layout_.width; ++d) sample[i * layout_.width + d] = v[d] * scale;
     }
-    return Coder::learn(layout_, sample.data(), n);
+    return sample;
   }
 
   Means means_of_cells() {
@@ -416,8 +420,8 @@ class CellBuilder {
     });
   }
 
-  Cells finish(const Coder& coder, const Means& means) {
-    Cells cells(coder);
+  Cells finish(const Coder& coder, const Coder& item_coder, const Means& means) {
+    Cells cells(coder, item_coder);
     lists_.assign(cell_of_, n_cells_);
     cells.starts = lists_.starts;
     cells.items.resize(items_.size());
@@ -432,23 +436,22 @@ class CellBuilder {
     CodedMeans coded_groups(coder, group_means_);
     cells.groups = coded_groups.take_codes();
     cells.group_biases = coded_groups.take_biases();
-    if (settings_.with_codes) write_codes(cells);
+    if (settings_.code_bits != 0) write_codes(cells);
     return cells;
   }
 
   void write_codes(Cells& cells) {
     cells.has_codes = true;
     cells.place_blocks();
-    cells.codes = CodeBlocks(cells.coder.groups());
     cells.codes.resize(cells.block_starts.back());
     cells.biases.assign(cells.codes.n_blocks() * kItemsOfBlock, std::numeric_limits<float>::infinity());
     each_range(cells.n_cells(), 64, [&](std::size_t begin, std::size_t end) {
-      std::vector<std::uint8_t> bytes(cells.coder.bytes());
+      std::vector<std::uint8_t> bytes(cells.item_coder.query_bytes());
       for (std::size_t c = begin; c < end; ++c) {
         const std::size_t first = std::size_t{cells.block_starts[c]} * kItemsOfBlock;
         for (std::size_t i = 0; i < cells.size_of(c); ++i) {
           const char* node = forest_.at(cells.items[cells.starts[c] + i]);
-          cells.biases[first + i] = cells.coder.code_item(node + layout_.vector_offset, bytes.data());
+          cells.biases[first + i] = cells.item_coder.code_item(node + layout_.vector_offset, bytes.data());
           cells.codes.put(first + i, bytes.data());
         }
       }

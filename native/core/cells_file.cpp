@@ -36,7 +36,7 @@ struct Head {
   std::uint64_t n_cells = 0;
   std::uint64_t n_groups = 0;
   std::uint64_t n_blocks = 0;   // of codes of items
-  std::uint32_t code_bits = 0;  // 0 without codes, else 8
+  std::uint32_t code_bits = 0;  // of an item's code: 8, 4, or 0 without codes
   std::uint32_t reserved = 0;
   std::uint64_t padding[4] = {0, 0, 0, 0};
 };
@@ -71,16 +71,19 @@ std::size_t aligned(std::size_t bytes) { return (bytes + kAligned - 1) / kAligne
 
 std::size_t blocks_for(std::size_t n) { return (n + kItemsOfBlock - 1) / kItemsOfBlock; }
 
+// Without codes the coder is that of the means.
+int bits_of_items(const Head& head) { return head.code_bits == 4 ? 4 : 8; }
+
 // The sections in the order of the file, each from a multiple of kAligned.
 struct Sections {
-  std::size_t low, step, starts, items, group_starts, means, mean_biases, groups, group_biases, codes, biases;
+  std::size_t low, step, item_low, item_step, starts, items, group_starts, means, mean_biases, groups, group_biases,
+      codes, biases;
 
-  Sections(const Head& head, std::size_t code_groups) {
-    const bool coded = head.metric != static_cast<std::uint32_t>(Metric::hamming);
-    const std::size_t block = code_groups * 4 * kItemsOfBlock;
-    const std::size_t ranges = coded ? head.width * sizeof(float) : 0;
-    low = ranges;
-    step = ranges;
+  Sections(const Head& head, const Layout& layout) {
+    const std::size_t block = CodeBlocks(Coder(layout, {}, {}).groups()).bytes_of_block();
+    const std::size_t item_block = CodeBlocks(Coder(layout, {}, {}, bits_of_items(head)).groups()).bytes_of_block();
+    low = step = is_binary(layout.metric) ? 0 : head.width * sizeof(float);
+    item_low = item_step = bits_of_items(head) == 8 ? 0 : low;
     starts = (head.n_cells + 1) * sizeof(std::uint32_t);
     items = head.n_items * sizeof(std::int32_t);
     group_starts = (head.n_groups + 1) * sizeof(std::uint32_t);
@@ -88,14 +91,14 @@ struct Sections {
     mean_biases = head.n_cells * sizeof(float);
     groups = blocks_for(head.n_groups) * block;
     group_biases = head.n_groups * sizeof(float);
-    codes = head.n_blocks * block;
+    codes = head.n_blocks * item_block;
     biases = head.n_blocks * kItemsOfBlock * sizeof(float);
   }
 
   std::size_t file_bytes() const {
     std::size_t bytes = sizeof(Head);
-    for (const std::size_t section :
-         {low, step, starts, items, group_starts, means, mean_biases, groups, group_biases, codes, biases}) {
+    for (const std::size_t section : {low, step, item_low, item_step, starts, items, group_starts, means, mean_biases,
+                                      groups, group_biases, codes, biases}) {
       bytes += aligned(section);
     }
     return bytes + kDigestBytes;
@@ -108,7 +111,7 @@ Head head_of(const Forest& forest, const Cells& cells) {
   head.n_cells = cells.n_cells();
   head.n_groups = cells.n_groups();
   head.n_blocks = cells.has_codes ? cells.codes.n_blocks() : 0;
-  head.code_bits = cells.has_codes ? 8 : 0;
+  head.code_bits = cells.has_codes ? static_cast<std::uint32_t>(cells.item_coder.bits()) : 0;
   return head;
 }
 
@@ -162,8 +165,7 @@ class Parser {
 
   std::shared_ptr<const Cells> parse() {
     const Head head = read_head();
-    const std::size_t code_groups = Coder(forest_.layout, {}, {}).groups();
-    const Sections sections(head, code_groups);
+    const Sections sections(head, forest_.layout);
     if (sections.file_bytes() != size_) {
       refuse("it has " + std::to_string(size_) + " bytes where its head asks for " +
              std::to_string(sections.file_bytes()) + " (cut?)");
@@ -171,7 +173,13 @@ class Parser {
     check_digest();
     std::vector<float> low = take<float>(sections.low);
     std::vector<float> step = take<float>(sections.step);
-    auto cells = std::make_shared<Cells>(Coder(forest_.layout, std::move(low), std::move(step)));
+    const Coder coder(forest_.layout, std::move(low), std::move(step));
+    std::vector<float> item_low = take<float>(sections.item_low);
+    std::vector<float> item_step = take<float>(sections.item_step);
+    auto cells = std::make_shared<Cells>(
+        coder, bits_of_items(head) == 8
+                   ? coder
+                   : Coder(forest_.layout, std::move(item_low), std::move(item_step), bits_of_items(head)));
     cells->starts = take<std::uint32_t>(sections.starts);
     cells->items = take<std::int32_t>(sections.items);
     cells->group_starts = take<std::uint32_t>(sections.group_starts);
@@ -186,7 +194,6 @@ class Parser {
     if (cells->has_codes) {
       cells->place_blocks();
       if (cells->block_starts.back() != head.n_blocks) refuse("its blocks of codes do not fit its cells");
-      cells->codes = CodeBlocks(code_groups);
       view(cells->codes, sections.codes);
       cells->biases = take_biases(sections.biases, head.n_blocks);
       fill_up(*cells);
@@ -211,7 +218,8 @@ class Parser {
     if (!same_forest(head, head_of(forest_))) refuse("it belongs to another forest");
     // Before anything is computed from them.
     if (head.n_items > head.n_numbers || head.n_cells > head.n_items || head.n_groups > head.n_cells ||
-        head.n_blocks > head.n_items || (head.code_bits != 0 && head.code_bits != 8)) {
+        head.n_blocks > head.n_items || (head.code_bits != 0 && head.code_bits != 4 && head.code_bits != 8) ||
+        (head.code_bits == 4 && is_binary(forest_.layout.metric))) {
       refuse("the counts in its head do not fit together");
     }
     return head;
@@ -285,7 +293,7 @@ class Parser {
 }  // namespace
 
 std::size_t cells_file_bytes(const Forest& forest, const Cells& cells) {
-  return Sections(head_of(forest, cells), cells.coder.groups()).file_bytes();
+  return Sections(head_of(forest, cells), forest.layout).file_bytes();
 }
 
 void write_cells(const Forest& forest, const Cells& cells, const std::function<void(const char*, std::size_t)>& put) {
@@ -300,10 +308,12 @@ void write_cells(const Forest& forest, const Cells& cells, const std::function<v
     if (aligned(n) > n) write(kZeros.data(), aligned(n) - n);
   };
   const Head head = head_of(forest, cells);
-  const Sections sections(head, cells.coder.groups());
+  const Sections sections(head, forest.layout);
   write(&head, sizeof head);
   section(cells.coder.low().data(), sections.low);
   section(cells.coder.step().data(), sections.step);
+  section(cells.item_coder.low().data(), sections.item_low);
+  section(cells.item_coder.step().data(), sections.item_step);
   section(cells.starts.data(), sections.starts);
   section(cells.items.data(), sections.items);
   section(cells.group_starts.data(), sections.group_starts);

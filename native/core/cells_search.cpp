@@ -20,9 +20,22 @@ constexpr std::size_t kQueriesOfTile = 32;  // scored against a cell at a time: 
 constexpr std::size_t kQueriesOfTask = 8192;  // most, so that what is kept for them stays small
 
 // How many of the best by codes are scored exactly. Measured: fewer lose neighbours that the codes misplace.
-std::size_t shortlist_size(Metric metric, std::size_t n) {
-  return is_binary(metric) ? n : n + std::max<std::size_t>(30, 2 * n);
+std::size_t shortlist_size(const Cells& cells, Metric metric, std::size_t n) {
+  if (n == 0) return 0;
+  if (is_binary(metric)) return n;
+  return n + (cells.item_coder.bits() == 4 ? std::max<std::size_t>(30, 2 * n) : std::max<std::size_t>(30, 2 * n));
 }
+
+// A query as the means' or the items' codes want it.
+struct CodedQuery {
+  std::vector<std::uint8_t> bytes;
+  float factor = 0.0f;
+
+  void set(const Coder& coder, const void* query) {
+    bytes.resize(coder.query_bytes());
+    factor = coder.code_query(query, bytes.data());
+  }
+};
 
 // A score and a number as one integer, in the order of pairs: what is sorted most is then compared fastest.
 using Ranked = std::uint64_t;
@@ -81,7 +94,7 @@ class Shortlist {
 };
 
 struct CellScratch {
-  std::vector<std::uint8_t> code;
+  CodedQuery query;
   std::vector<std::int32_t> sums;
   std::vector<float> scores;
   std::vector<Ranked> ranked;
@@ -119,14 +132,12 @@ std::size_t budget_of(const Forest& forest, const Cells& cells, std::size_t n, s
   return budget;
 }
 
-// Leaves the query's code in scratch.code and its sums with the means in scratch.sums; returns its factor.
-float score_means(const Cells& cells, const void* query, CellScratch& scratch) {
-  scratch.code.resize(cells.coder.bytes());
-  const float factor = cells.coder.code_query(query, scratch.code.data());
-  const std::uint8_t* code = scratch.code.data();
+// Leaves the query as the means want it in scratch.query and its sums with them in scratch.sums.
+void score_means(const Cells& cells, const void* query, CellScratch& scratch) {
+  scratch.query.set(cells.coder, query);
+  const std::uint8_t* code = scratch.query.bytes.data();
   scratch.sums.resize(cells.means.n_blocks() * kItemsOfBlock);
   cells.coder.sums()(&code, 1, cells.means.at(0), cells.means.n_blocks(), cells.means.groups(), scratch.sums.data());
-  return factor;
 }
 
 // A score that about `wanted` of the cells are below, guessed from some of them.
@@ -253,10 +264,8 @@ const std::vector<Neighbor>& search_cells(const Forest& forest, const Cells& cel
     score_all(forest, cells, query, filter, scratch);
     return scratch.best.sorted();
   }
-  const float factor = score_means(cells, vector, scratch);
-  const std::uint8_t* code = scratch.code.data();
-  const SumCodes sum_codes = cells.coder.sums();
-  rank_cells(cells, scratch.sums.data(), factor, budget, true, scratch);
+  score_means(cells, vector, scratch);
+  rank_cells(cells, scratch.sums.data(), scratch.query.factor, budget, true, scratch);
   if (!cells.has_codes) {
     for (const Ranked ranked : scratch.ranked) {
       const std::size_t cell = number_of(ranked);
@@ -268,13 +277,16 @@ const std::vector<Neighbor>& search_cells(const Forest& forest, const Cells& cel
     }
     return scratch.best.sorted();
   }
-  scratch.shortlist.reset(n > 0 ? shortlist_size(forest.layout.metric, n) : 0);
+  scratch.shortlist.reset(shortlist_size(cells, forest.layout.metric, n));
+  if (cells.item_coder.bits() != cells.coder.bits()) scratch.query.set(cells.item_coder, vector);
+  const std::uint8_t* code = scratch.query.bytes.data();
+  const SumCodes sum_codes = cells.item_coder.sums();
   for (const Ranked ranked : scratch.ranked) {
     const std::size_t cell = number_of(ranked);
     scratch.sums.resize(cells.blocks_of(cell) * kItemsOfBlock);
     sum_codes(&code, 1, cells.codes.at(cells.block_starts[cell]), cells.blocks_of(cell), cells.codes.groups(),
               scratch.sums.data());
-    offer_cell(cells, cell, scratch.sums.data(), factor, filter, scratch.found, scratch.shortlist);
+    offer_cell(cells, cell, scratch.sums.data(), scratch.query.factor, filter, scratch.found, scratch.shortlist);
   }
   score_shortlist(forest, query, scratch.shortlist, scratch);
   return scratch.best.sorted();
@@ -294,12 +306,12 @@ class BatchTask {
         count_(count),
         n_(n),
         filter_(filter),
-        cancellation_(cancellation),
-        sum_codes_(cells.coder.sums()) {}
+        cancellation_(cancellation) {}
 
   void run(std::size_t budget) {
-    code_queries();
+    code_queries(cells_.coder);
     choose_cells(budget);
+    if (cells_.item_coder.bits() != cells_.coder.bits()) code_queries(cells_.item_coder);
     score_cells();
   }
 
@@ -313,15 +325,14 @@ class BatchTask {
   }
 
  private:
-  const std::uint8_t* code(std::size_t q) const { return codes_.data() + q * cells_.coder.bytes(); }
+  const std::uint8_t* code(std::size_t q) const { return codes_.data() + q * query_bytes_; }
 
-  void code_queries() {
-    codes_.resize(count_ * cells_.coder.bytes());
+  void code_queries(const Coder& coder) {
+    query_bytes_ = coder.query_bytes();
+    codes_.resize(count_ * query_bytes_);
     factors_.resize(count_);
-    shortlists_.resize(count_);
     for (std::size_t q = 0; q < count_; ++q) {
-      factors_[q] = cells_.coder.code_query(queries_ + q * stride_, codes_.data() + q * cells_.coder.bytes());
-      shortlists_[q].reset(n_ > 0 ? shortlist_size(forest_.layout.metric, n_) : 0);
+      factors_[q] = coder.code_query(queries_ + q * stride_, codes_.data() + q * query_bytes_);
     }
   }
 
@@ -335,7 +346,8 @@ class BatchTask {
       cancellation_.check();
       const std::size_t in_tile = std::min(kQueriesOfTile, count_ - begin);
       for (std::size_t i = 0; i < in_tile; ++i) tile[i] = code(begin + i);
-      sum_codes_(tile, in_tile, cells_.means.at(0), cells_.means.n_blocks(), cells_.means.groups(), sums.data());
+      cells_.coder.sums()(tile, in_tile, cells_.means.at(0), cells_.means.n_blocks(), cells_.means.groups(),
+                          sums.data());
       for (std::size_t i = 0; i < in_tile; ++i) {
         rank_cells(cells_, sums.data() + i * n_means, factors_[begin + i], budget, false, scratch_);
         for (const Ranked ranked : scratch_.ranked) {
@@ -352,6 +364,9 @@ class BatchTask {
   }
 
   void score_cells() {
+    shortlists_.resize(count_);
+    for (Shortlist& list : shortlists_) list.reset(shortlist_size(cells_, forest_.layout.metric, n_));
+    const SumCodes sum_codes = cells_.item_coder.sums();
     std::vector<std::int32_t> sums;
     const std::uint8_t* tile[kQueriesOfTile];
     for (std::size_t cell = 0; cell < cells_.n_cells(); ++cell) {
@@ -362,8 +377,8 @@ class BatchTask {
       for (std::size_t begin = list_starts_[cell]; begin < list_starts_[cell + 1]; begin += kQueriesOfTile) {
         const std::size_t in_tile = std::min(kQueriesOfTile, list_starts_[cell + 1] - begin);
         for (std::size_t i = 0; i < in_tile; ++i) tile[i] = code(lists_[begin + i]);
-        sum_codes_(tile, in_tile, cells_.codes.at(cells_.block_starts[cell]), n_blocks, cells_.codes.groups(),
-                   sums.data());
+        sum_codes(tile, in_tile, cells_.codes.at(cells_.block_starts[cell]), n_blocks, cells_.codes.groups(),
+                  sums.data());
         for (std::size_t i = 0; i < in_tile; ++i) {
           const std::uint32_t q = lists_[begin + i];
           offer_cell(cells_, cell, sums.data() + i * stride, factors_[q], filter_, scratch_.found, shortlists_[q]);
@@ -380,7 +395,7 @@ class BatchTask {
   std::size_t n_;
   const ItemFilter* filter_;
   Cancellation& cancellation_;
-  SumCodes sum_codes_;
+  std::size_t query_bytes_ = 0;
   std::vector<std::uint8_t> codes_;
   std::vector<float> factors_;
   std::vector<Shortlist> shortlists_;
@@ -429,7 +444,8 @@ void cell_budgets_to_find_batch(const Forest& forest, const Cells& cells, const 
   parallel_for(n_queries, n_threads, cancellation, [&](std::size_t q) {
     cancellation.check();
     CellScratch& scratch = cell_scratch();
-    const float factor = score_means(cells, queries + q * stride, scratch);
+    score_means(cells, queries + q * stride, scratch);
+    const float factor = scratch.query.factor;
     scratch.ranked.resize(cells.n_cells());
     for (std::size_t c = 0; c < cells.n_cells(); ++c) {
       scratch.ranked[c] =

@@ -10,16 +10,12 @@ namespace dask_annoy {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-constexpr float kHighest = 255.0f;
-constexpr float kMiddle = 127.5f;
-constexpr float kLargestWeight = 63.0f;  // two products of a byte with it fit into 16 bits
-constexpr double kDeviations = 4.0;      // values farther from the mean are cut to the range's ends
-
-std::uint8_t nearest_code(float value, float low, float step) {
-  if (!(step > 0.0f)) return 0;
-  const float code = (value - low) / step;
-  return static_cast<std::uint8_t>(code < 0.0f ? 0.0f : code > kHighest ? kHighest : code + 0.5f);
-}
+// Two products of a code with them fit into 16 bits.
+constexpr float kLargestWeight = 63.0f;
+constexpr float kLargestNibbleWeight = 127.0f;
+// Values farther from the mean are cut to the range's ends; with few codes finer steps are worth more than wide ranges.
+constexpr double kDeviations = 4.0;
+constexpr double kNibbleDeviations = 2.7;
 
 }  // namespace
 
@@ -48,14 +44,24 @@ void CodeBlocks::put(std::size_t item, const std::uint8_t* codes) {
   for (std::size_t g = 0; g < groups_; ++g) std::memcpy(block + g * 4 * kItemsOfBlock, codes + 4 * g, 4);
 }
 
-Coder::Coder(const Layout& layout, std::vector<float> low, std::vector<float> step)
+Coder::Coder(const Layout& layout, std::vector<float> low, std::vector<float> step, int bits)
     : layout_(layout),
-      groups_(is_binary(layout.metric) ? 2 * layout.words : (layout.width + 3) / 4),
+      bits_(bits),
+      groups_(is_binary(layout.metric) ? 2 * layout.words
+              : bits == 4              ? (layout.width + 7) / 8
+                                       : (layout.width + 3) / 4),
       low_(std::move(low)),
       step_(std::move(step)) {}
 
-Coder Coder::learn(const Layout& layout, const float* vectors, std::size_t count) {
-  if (is_binary(layout.metric)) return {layout, {}, {}};
+std::uint8_t Coder::nearest(float value, std::size_t dimension) const {
+  if (!(step_[dimension] > 0.0f)) return 0;
+  const float code = (value - low_[dimension]) / step_[dimension];
+  return static_cast<std::uint8_t>(code < 0.0f ? 0.0f : code > highest() ? highest() : code + 0.5f);
+}
+
+Coder Coder::learn(const Layout& layout, const float* vectors, std::size_t count, int bits) {
+  if (is_binary(layout.metric)) return {layout, {}, {}, bits};
+  const float highest = bits == 4 ? 15.0f : 255.0f;
   const std::size_t width = layout.width;
   std::vector<double> sum(width), squares(width);
   std::vector<float> low(width, std::numeric_limits<float>::max());
@@ -74,18 +80,18 @@ Coder Coder::learn(const Layout& layout, const float* vectors, std::size_t count
     if (count == 0) low[d] = high[d] = 0.0f;
     const double mean = count == 0 ? 0.0 : sum[d] / static_cast<double>(count);
     const double variance = count == 0 ? 0.0 : squares[d] / static_cast<double>(count) - mean * mean;
-    const double reach = kDeviations * std::sqrt(std::max(variance, 0.0));
+    const double reach = (bits == 4 ? kNibbleDeviations : kDeviations) * std::sqrt(std::max(variance, 0.0));
     if (std::isfinite(reach)) {
       low[d] = std::max(low[d], static_cast<float>(mean - reach));
       high[d] = std::min(high[d], static_cast<float>(mean + reach));
     }
-    step[d] = high[d] > low[d] ? (high[d] / kHighest - low[d] / kHighest) : 0.0f;
+    step[d] = high[d] > low[d] ? (high[d] / highest - low[d] / highest) : 0.0f;
   }
   if (layout.metric == Metric::manhattan) {
     // Differences are added up, so all dimensions need one scale.
     std::fill(step.begin(), step.end(), *std::max_element(step.begin(), step.end()));
   }
-  return {layout, std::move(low), std::move(step)};
+  return {layout, std::move(low), std::move(step), bits};
 }
 
 float Coder::code_item(const void* vector, std::uint8_t* codes) const {
@@ -95,14 +101,21 @@ float Coder::code_item(const void* vector, std::uint8_t* codes) const {
   }
   const auto* values = static_cast<const float*>(vector);
   const float scale = unit_scale(layout_, values);
-  std::memset(codes + bytes() - 4, 0, 4);
-  for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest_code(values[d] * scale, low_[d], step_[d]);
-  if (layout_.metric != Metric::euclidean) return 0.0f;
+  std::memset(codes, 0, query_bytes());
+  for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest(values[d] * scale, d);
   // The squared length of what the codes stand for, from the middle of the ranges.
   double squared = 0.0;
-  for (std::size_t d = 0; d < layout_.width; ++d) {
-    const double x = (static_cast<double>(codes[d]) - kMiddle) * step_[d];
-    squared += x * x;
+  if (layout_.metric == Metric::euclidean) {
+    for (std::size_t d = 0; d < layout_.width; ++d) {
+      const double x = (static_cast<double>(codes[d]) - static_cast<double>(highest()) / 2.0) * step_[d];
+      squared += x * x;
+    }
+  }
+  if (is_packed()) {
+    for (std::size_t i = 0; i < bytes(); ++i) {
+      const std::size_t low_half = i / 4 * 8 + i % 4;  // never behind i: what is written has been read
+      codes[i] = static_cast<std::uint8_t>(codes[low_half] | codes[low_half + 4] << 4);
+    }
   }
   return std::min(static_cast<float>(squared), std::numeric_limits<float>::max());
 }
@@ -114,27 +127,28 @@ float Coder::code_query(const void* vector, std::uint8_t* codes) const {
   }
   const auto* values = static_cast<const float*>(vector);
   if (layout_.metric == Metric::manhattan) {
-    std::memset(codes + bytes() - 4, 0, 4);
-    for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest_code(values[d], low_[d], step_[d]);
+    std::memset(codes, 0, query_bytes());
+    for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest(values[d], d);
     return layout_.width > 0 ? step_[0] : 1.0f;
   }
   // The product with an item is that with low, the same for all items, and with step * code. A smaller score is nearer.
   const float scale = unit_scale(layout_, values);
   const bool euclidean = layout_.metric == Metric::euclidean;
   const auto weight = [&](std::size_t d) {
-    const float from = euclidean ? low_[d] + kMiddle * step_[d] : 0.0f;
+    const float from = euclidean ? low_[d] + highest() / 2.0f * step_[d] : 0.0f;
     return (values[d] * scale - from) * step_[d] * (euclidean ? -2.0f : -1.0f);
   };
   float largest = 0.0f;
   for (std::size_t d = 0; d < layout_.width; ++d) largest = std::max(largest, std::fabs(weight(d)));
-  std::memset(codes, 0, bytes());
+  std::memset(codes, 0, query_bytes());
   if (!(largest > 0.0f) || !std::isfinite(largest)) return 0.0f;
-  const float factor = largest / kLargestWeight;
+  const float most = is_packed() ? kLargestNibbleWeight : kLargestWeight;
+  const float factor = largest / most;
   for (std::size_t d = 0; d < layout_.width; ++d) {
     const float rounded = std::nearbyint(weight(d) / factor);
-    codes[d] = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded > kLargestWeight    ? kLargestWeight
-                                                                  : rounded < -kLargestWeight ? -kLargestWeight
-                                                                                              : rounded));
+    codes[d] = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded > most    ? most
+                                                                  : rounded < -most ? -most
+                                                                                    : rounded));
   }
   return factor;
 }
@@ -145,13 +159,13 @@ SumCodes Coder::sums() const {
     case Metric::hamming:
       return k.differing_bits;
     case Metric::manhattan:
-      return k.code_differences;
+      return is_packed() ? k.nibble_differences : k.code_differences;
     case Metric::angular:
     case Metric::euclidean:
     case Metric::dot:
       break;
   }
-  return k.code_products;
+  return is_packed() ? k.nibble_products : k.code_products;
 }
 
 }  // namespace dask_annoy

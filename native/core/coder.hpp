@@ -1,9 +1,9 @@
-// Short codes of vectors, one byte a dimension, whose sums tell approximately how near a query is.
+// Short codes of vectors, a byte or half a byte a dimension, whose sums tell approximately how near a query is.
 //
-// An item is coded as unsigned bytes. A query becomes signed weights (products) or unsigned bytes on the same scale
-// (manhattan), so that bias of the item + factor of the query * sum over the codes orders items as their distances do.
-// For hamming the codes are the bits, and the sum is the distance. All but the last step is integer arithmetic: an
-// order by codes is the same on every machine.
+// An item is coded as unsigned numbers. A query becomes signed weights (products) or numbers on the same scale
+// (manhattan), a byte each, so that bias of the item + factor of the query * sum over the codes orders items as their
+// distances do. For hamming the codes are the bits, and the sum is the distance. All but the last step is integer
+// arithmetic: an order by codes is the same on every machine.
 #pragma once
 
 #include <cstddef>
@@ -46,26 +46,34 @@ float unit_scale(const Layout& layout, const float* vector);
 class Coder {
  public:
   // Learns the range of each dimension from `count` vectors (floats of the layout's width), which are unit vectors for
-  // angular. Nothing is learnt for hamming.
-  static Coder learn(const Layout& layout, const float* vectors, std::size_t count);
-  // From ranges() of another.
-  Coder(const Layout& layout, std::vector<float> low, std::vector<float> step);
+  // angular. Nothing is learnt for hamming, whose codes are the vectors. `bits` of a code are 8 or 4.
+  static Coder learn(const Layout& layout, const float* vectors, std::size_t count, int bits = 8);
+  // From low() and step() of another.
+  Coder(const Layout& layout, std::vector<float> low, std::vector<float> step, int bits = 8);
 
   std::size_t groups() const { return groups_; }
-  std::size_t bytes() const { return 4 * groups_; }
+  std::size_t bytes() const { return 4 * groups_; }  // of an item's code
+  std::size_t query_bytes() const { return is_packed() ? 2 * bytes() : bytes(); }
+  int bits() const { return bits_; }
   const std::vector<float>& low() const { return low_; }
   const std::vector<float>& step() const { return step_; }
 
-  // `vector` is a float vector (for angular of any length) or words of bits. Returns the bias.
+  // `vector` is a float vector (for angular of any length) or words of bits; `codes` has room for query_bytes(), of
+  // which bytes() are the code. Returns the bias.
   float code_item(const void* vector, std::uint8_t* codes) const;
-  // Returns the factor.
+  // Fills query_bytes(); returns the factor.
   float code_query(const void* vector, std::uint8_t* codes) const;
 
   // Sums of queries against blocks: the kernel of the metric.
   SumCodes sums() const;
 
  private:
+  bool is_packed() const { return bits_ == 4 && !is_binary(layout_.metric); }
+  float highest() const { return bits_ == 4 ? 15.0f : 255.0f; }
+  std::uint8_t nearest(float value, std::size_t dimension) const;
+
   Layout layout_;
+  int bits_;
   std::size_t groups_;
   std::vector<float> low_;   // by dimension
   std::vector<float> step_;  // likewise; 0 where all vectors agree

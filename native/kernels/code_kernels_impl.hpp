@@ -4,6 +4,9 @@
 // One register (or a few) then holds the same four dimensions of all items, a query's four are one word to repeat, and
 // sums need no folding. All is integer arithmetic, which has one result on every machine.
 //
+// Of codes of half a byte (nibbles) a group holds eight dimensions: the low halves of its four bytes the first four,
+// the high halves the others. Queries have a byte a dimension all the same.
+//
 // The including source defines DASK_ANNOY_CODES_VNNI, _AVX512, _AVX2, _SSE2 or _PORTABLE.
 #if !defined(DASK_ANNOY_CODES_PORTABLE)
 #include <immintrin.h>
@@ -42,6 +45,8 @@ inline Word repeated(const std::uint8_t* p) {
   return _mm512_set1_epi32(word);
 }
 inline void store(std::int32_t* out, const Sums& sums) { _mm512_storeu_si512(out, sums.r); }
+inline Bytes low_halves(Bytes bytes) { return _mm512_and_si512(bytes, _mm512_set1_epi8(15)); }
+inline Bytes high_halves(Bytes bytes) { return low_halves(_mm512_srli_epi16(bytes, 4)); }
 
 #if defined(DASK_ANNOY_CODES_VNNI)
 inline __m512i add_products(__m512i sum, __m512i codes, __m512i weights) {
@@ -102,6 +107,13 @@ inline Word repeated(const std::uint8_t* p) {
 inline void store(std::int32_t* out, const Sums& sums) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sums.r[0]);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), sums.r[1]);
+}
+inline Bytes low_halves(const Bytes& bytes) {
+  const __m256i low = _mm256_set1_epi8(15);
+  return {{_mm256_and_si256(bytes.r[0], low), _mm256_and_si256(bytes.r[1], low)}};
+}
+inline Bytes high_halves(const Bytes& bytes) {
+  return low_halves({{_mm256_srli_epi16(bytes.r[0], 4), _mm256_srli_epi16(bytes.r[1], 4)}});
 }
 
 inline __m256i add_products(__m256i sum, __m256i codes, __m256i weights) {
@@ -175,6 +187,15 @@ inline void store(std::int32_t* out, const Sums& sums) {
   }
 }
 
+inline Bytes low_halves(Bytes bytes) {
+  for (__m128i& r : bytes.r) r = _mm_and_si128(r, _mm_set1_epi8(15));
+  return bytes;
+}
+inline Bytes high_halves(Bytes bytes) {
+  for (__m128i& r : bytes.r) r = _mm_srli_epi16(r, 4);
+  return low_halves(bytes);
+}
+
 // Adds the products of unsigned bytes with 16-bit weights.
 inline void add_products(Sums& sums, int i, __m128i codes, __m128i weights) {
   const __m128i zero = _mm_setzero_si128();
@@ -218,38 +239,52 @@ constexpr std::size_t kBlocksForOne = 1;
 struct Sums {
   std::int32_t r[kItems];
 };
-typedef const std::uint8_t* Bytes;
+struct Bytes {
+  std::uint8_t r[4 * kItems];
+};
 typedef const std::uint8_t* Word;
 
 inline void clear(Sums& sums) { std::memset(&sums, 0, sizeof sums); }
-inline Bytes bytes_at(const std::uint8_t* p) { return p; }
+inline Bytes bytes_at(const std::uint8_t* p) {
+  Bytes bytes;
+  std::memcpy(bytes.r, p, sizeof bytes.r);
+  return bytes;
+}
 inline Word repeated(const std::uint8_t* p) { return p; }
 inline void store(std::int32_t* out, const Sums& sums) { std::memcpy(out, sums.r, sizeof sums.r); }
+inline Bytes low_halves(Bytes bytes) {
+  for (std::uint8_t& r : bytes.r) r &= 15;
+  return bytes;
+}
+inline Bytes high_halves(Bytes bytes) {
+  for (std::uint8_t& r : bytes.r) r = static_cast<std::uint8_t>(r >> 4);
+  return bytes;
+}
 
 struct Products {
-  static void add(Sums& sums, Bytes codes, Word query) {
+  static void add(Sums& sums, const Bytes& codes, Word query) {
     for (std::size_t i = 0; i < kItems; ++i) {
-      for (std::size_t b = 0; b < 4; ++b) sums.r[i] += codes[4 * i + b] * static_cast<std::int8_t>(query[b]);
+      for (std::size_t b = 0; b < 4; ++b) sums.r[i] += codes.r[4 * i + b] * static_cast<std::int8_t>(query[b]);
     }
   }
 };
 struct Differences {
-  static void add(Sums& sums, Bytes codes, Word query) {
+  static void add(Sums& sums, const Bytes& codes, Word query) {
     for (std::size_t i = 0; i < kItems; ++i) {
       for (std::size_t b = 0; b < 4; ++b) {
-        const int difference = codes[4 * i + b] - query[b];
+        const int difference = codes.r[4 * i + b] - query[b];
         sums.r[i] += difference < 0 ? -difference : difference;
       }
     }
   }
 };
 struct DifferingBits {
-  static void add(Sums& sums, Bytes codes, Word query) {
+  static void add(Sums& sums, const Bytes& codes, Word query) {
     std::uint32_t wanted;
     std::memcpy(&wanted, query, sizeof wanted);
     for (std::size_t i = 0; i < kItems; ++i) {
       std::uint32_t word;
-      std::memcpy(&word, codes + 4 * i, sizeof word);
+      std::memcpy(&word, codes.r + 4 * i, sizeof word);
       sums.r[i] += __builtin_popcount(word ^ wanted);
     }
   }
@@ -257,7 +292,17 @@ struct DifferingBits {
 
 #endif
 
-template <class Op, std::size_t kQueries, std::size_t kBlocks>
+// How codes lie in a group: a byte each, or half of one.
+struct WholeBytes {
+  static constexpr std::size_t kParts = 1;
+  static Bytes part(const Bytes& codes, std::size_t) { return codes; }
+};
+struct HalfBytes {
+  static constexpr std::size_t kParts = 2;
+  static Bytes part(const Bytes& codes, std::size_t part) { return part == 0 ? low_halves(codes) : high_halves(codes); }
+};
+
+template <class Op, class Packing, std::size_t kQueries, std::size_t kBlocks>
 inline void sum_tile(const std::uint8_t* const* queries, const std::uint8_t* blocks, std::size_t groups,
                      std::int32_t* out, std::size_t out_stride) {
   Sums sums[kQueries][kBlocks];
@@ -270,11 +315,17 @@ inline void sum_tile(const std::uint8_t* const* queries, const std::uint8_t* blo
     Bytes codes[kBlocks];
 #pragma GCC unroll 8
     for (std::size_t b = 0; b < kBlocks; ++b) codes[b] = bytes_at(blocks + (b * groups + g) * kGroupBytes);
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < Packing::kParts; ++p) {
+      Bytes parts[kBlocks];
 #pragma GCC unroll 8
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      const Word query = repeated(queries[q] + 4 * g);
+      for (std::size_t b = 0; b < kBlocks; ++b) parts[b] = Packing::part(codes[b], p);
 #pragma GCC unroll 8
-      for (std::size_t b = 0; b < kBlocks; ++b) Op::add(sums[q][b], codes[b], query);
+      for (std::size_t q = 0; q < kQueries; ++q) {
+        const Word query = repeated(queries[q] + 4 * (Packing::kParts * g + p));
+#pragma GCC unroll 8
+        for (std::size_t b = 0; b < kBlocks; ++b) Op::add(sums[q][b], parts[b], query);
+      }
     }
   }
 #pragma GCC unroll 8
@@ -285,31 +336,33 @@ inline void sum_tile(const std::uint8_t* const* queries, const std::uint8_t* blo
 }
 
 // The blocks that are left over by wide tiles go to tiles of half the width.
-template <class Op, std::size_t kQueries, std::size_t kBlocks>
+template <class Op, class Packing, std::size_t kQueries, std::size_t kBlocks>
 inline void sum_queries(const std::uint8_t* const* queries, const std::uint8_t* blocks, std::size_t n_blocks,
                         std::size_t groups, std::int32_t* out, std::size_t stride) {
   std::size_t b = 0;
   for (; b + kBlocks <= n_blocks; b += kBlocks) {
-    sum_tile<Op, kQueries, kBlocks>(queries, blocks + b * groups * kGroupBytes, groups, out + b * kItems, stride);
+    sum_tile<Op, Packing, kQueries, kBlocks>(queries, blocks + b * groups * kGroupBytes, groups, out + b * kItems,
+                                             stride);
   }
   if constexpr (kBlocks > 1) {
     if (b < n_blocks) {
-      sum_queries<Op, kQueries, kBlocks / 2>(queries, blocks + b * groups * kGroupBytes, n_blocks - b, groups,
-                                             out + b * kItems, stride);
+      sum_queries<Op, Packing, kQueries, kBlocks / 2>(queries, blocks + b * groups * kGroupBytes, n_blocks - b, groups,
+                                                      out + b * kItems, stride);
     }
   }
 }
 
-template <class Op>
+template <class Op, class Packing>
 void sum_codes(const std::uint8_t* const* queries, std::size_t n_queries, const std::uint8_t* blocks,
                std::size_t n_blocks, std::size_t groups, std::int32_t* out) {
   const std::size_t stride = n_blocks * kItems;
   std::size_t q = 0;
   for (; q + kQueriesAtOnce <= n_queries; q += kQueriesAtOnce) {
-    sum_queries<Op, kQueriesAtOnce, kBlocksAtOnce>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
+    sum_queries<Op, Packing, kQueriesAtOnce, kBlocksAtOnce>(queries + q, blocks, n_blocks, groups, out + q * stride,
+                                                            stride);
   }
   for (; q < n_queries; ++q) {
-    sum_queries<Op, 1, kBlocksForOne>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
+    sum_queries<Op, Packing, 1, kBlocksForOne>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
   }
 }
 

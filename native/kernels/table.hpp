@@ -18,8 +18,8 @@ struct RowSet {
 // Items whose codes lie interleaved: see code_kernels_impl.hpp.
 constexpr std::size_t kItemsOfBlock = 16;
 
-// Sums over codes: n_queries rows of 4 * groups bytes against blocks of 4 * groups * kItemsOfBlock bytes, into
-// out[q * n_blocks * kItemsOfBlock + item].
+// Sums over codes: n_queries rows of 4 * groups bytes (8 * groups for nibbles) against blocks of 4 * groups *
+// kItemsOfBlock bytes, into out[q * n_blocks * kItemsOfBlock + item].
 using SumCodes = void (*)(const std::uint8_t* const* queries, std::size_t n_queries, const std::uint8_t* blocks,
                           std::size_t n_blocks, std::size_t groups, std::int32_t* out);
 
@@ -51,6 +51,8 @@ struct Kernels {
   SumCodes code_products;     // of the item's unsigned bytes with the query's signed ones, which are within -63 … 63
   SumCodes code_differences;  // absolute, of unsigned bytes
   SumCodes differing_bits;
+  SumCodes nibble_products;     // as code_products, of codes of half a byte with weights within -127 … 127
+  SumCodes nibble_differences;  // queries have values of half a byte, too, in a byte each
 
   // The places i of bias + factor * sum below the limit, ascending; returns their number. `n` is a multiple of
   // kItemsOfBlock, and `found` has room for n + 1.

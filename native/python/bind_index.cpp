@@ -77,9 +77,13 @@ bool give_cells(Index& self, const py::object& n_cells, const py::object& codes,
     settings.n_cells = static_cast<std::size_t>(given);
   }
   if (codes.is_none()) {
-    settings.with_codes = false;
-  } else if (!is_auto(codes) && !(py::isinstance<py::int_>(codes) && codes.cast<std::int64_t>() == 8)) {
-    throw py::value_error("codes must be 8 (bits a dimension), None for no codes, or 'auto'");
+    settings.code_bits = 0;
+  } else if (!is_auto(codes)) {
+    const auto given = py::isinstance<py::int_>(codes) ? codes.cast<std::int64_t>() : 0;
+    if (given != 8 && given != 4) {
+      throw py::value_error("codes must be 8 or 4 (bits a dimension), None for no codes, or 'auto'");
+    }
+    settings.code_bits = static_cast<int>(given);
   }
   Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;

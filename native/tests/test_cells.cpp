@@ -22,7 +22,7 @@ namespace {
 Cells cells_of(const Forest& forest, std::size_t n_threads = 2, bool with_codes = true, std::size_t n_cells = 0) {
   CellSettings settings;
   settings.n_cells = n_cells;
-  settings.with_codes = with_codes;
+  settings.code_bits = with_codes ? 8 : 0;
   settings.n_threads = n_threads;
   Cancellation never;
   return build_cells(forest, settings, never);
