@@ -24,4 +24,15 @@ void search_leaves_batch(const Forest& forest, const char* queries, std::size_t 
                          std::int64_t* ids, float* distances, const ItemFilter* filter = nullptr,
                          const LeafBatchBounds& bounds = {});
 
+// How many queries come to a leaf on the average, with this budget (search_budget()'s).
+double queries_per_leaf(const Forest& forest, std::size_t n_queries, std::size_t budget);
+
+// What a candidate costs beyond the walk, in nanoseconds of one processor: where each query reads its own candidates,
+// and leaf by leaf. For any metric but hamming, whose leaves hold too few items to be worth gathering.
+double nanoseconds_of_candidate(const Layout& layout);
+double nanoseconds_of_candidate_by_leaves(const Layout& layout, double sharing);  // queries a leaf
+
+// Whether a batch is answered faster leaf by leaf than query by query.
+bool leaf_batch_pays(const Forest& forest, std::size_t n_queries, std::size_t budget);
+
 }  // namespace dask_annoy

@@ -170,4 +170,18 @@ TEST_CASE("the best of a stream with repeats are those of the set") {
   }
 }
 
+TEST_CASE("leaves pay once several queries come to each, never for one query or for bits") {
+  const Layout layout = Layout::of(Metric::angular, 64);
+  const Forest forest = built(random_vectors(layout, 1000, 1));
+  CHECK(queries_per_leaf(forest, 100, 500) == doctest::Approx(100.0 * 500 / (1000.0 * forest.roots.size())));
+  CHECK(queries_per_leaf(forest, 100, std::numeric_limits<std::size_t>::max()) == doctest::Approx(100.0));
+  CHECK(leaf_batch_pays(forest, 10000, 500));
+  CHECK(!leaf_batch_pays(forest, 1, 500));
+  CHECK(!leaf_batch_pays(forest, 1, std::numeric_limits<std::size_t>::max()));
+  CHECK(!leaf_batch_pays(forest, 10000, 0));
+  CHECK(!leaf_batch_pays(built(random_vectors(layout, 0, 1)), 10, 10));
+  const Layout bits = Layout::of(Metric::hamming, 64);
+  CHECK(!leaf_batch_pays(built(random_vectors(bits, 1000, 1)), 10000, 500));
+}
+
 TEST_SUITE_END();
