@@ -49,8 +49,23 @@ class AnnoyIndex:
     def add_items(self, X: ArrayLike, ids: ArrayLike | None = None, *, packed: bool = False) -> NDArray[np.int64]: ...
     def build(self, n_trees: int, n_jobs: int = -1, *, memory_limit: int | None = None) -> bool: ...
     def build_cells(
-        self, n_cells: int | Literal["auto"] = "auto", codes: Literal["auto", 8] | None = "auto", n_jobs: int = -1
+        self,
+        n_cells: int | Literal["auto"] = "auto",
+        codes: Literal["auto", 8, 4] | None = "auto",
+        n_jobs: int = -1,
+        *,
+        batch_size: int | None = None,
+        memory_limit: int | None = None,
     ) -> bool: ...
+    def _order_by_cells(
+        self,
+        working_bytes: int,
+        *,
+        n_cells: int | Literal["auto"] = "auto",
+        codes: Literal["auto", 8, 4] | None = "auto",
+        scratch_beside: str = "",
+        n_jobs: int = -1,
+    ) -> NDArray[np.int32]: ...
     def _build_within(self, n_trees: int, working_bytes: int, n_jobs: int = -1) -> None: ...
     def unbuild(self) -> bool: ...
     def save(self, fn: str, prefault: bool = False) -> bool: ...

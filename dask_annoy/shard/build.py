@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from dask_annoy._native import AnnoyIndex, ExactSearch, estimate_build
 from dask_annoy.errors import InvalidVectorsError
-from dask_annoy.shard.ids import IdWriter
+from dask_annoy.shard.ids import IdTable, IdWriter
 from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, write_receipt
 from dask_annoy.storage import (
     CELLS_FILE,
@@ -37,6 +38,12 @@ _MAX_SAMPLE_BYTES: Final = 256 * 2**20
 #: What trees are grown with. Shards of the planned size are read in place within it; larger ones go by way of a scratch
 #: file, so that a worker is not killed for pages of a file that it has mapped.
 _WORKING_MEMORY: Final = 512 * 2**20
+
+#: Folder, in scratch, of the ids as they come.
+_IDS_BY_ROW: Final = "by-row"
+
+#: Ids that are brought into the order of items at a time.
+_IDS_AT_ONCE: Final = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -128,13 +135,16 @@ def build_shard(
         forest = AnnoyIndex(task.width, task.metric)
         forest.on_disk_build(str(directory / FOREST_FILE))
         forest.set_seed(forest_seed(task.seed, task.slot))
-        id_files = _stream(task, directory, forest, exact, n_jobs, on_rows)
+        _stream(task, directory, forest, exact, n_jobs, on_rows)
         rows = task.row_stop - task.row_start
-        forest._build_within(task.n_trees, working_memory(task.metric, task.width, rows, task.n_trees), n_jobs=n_jobs)
+        memory = working_memory(task.metric, task.width, rows, task.n_trees)
+        # Items are numbered in the order of their cells, which are then runs of the forest's file.
+        order = forest._order_by_cells(memory, scratch_beside=str(directory / FOREST_FILE), n_jobs=n_jobs)
+        id_files = _order_ids(task, directory, order)
+        forest._build_within(task.n_trees, memory, n_jobs=n_jobs)
         forest.save(str(directory / FOREST_FILE))  # maps the file anew and checks each node
-        forest.build_cells(n_jobs=n_jobs)
-        (directory / CELLS_FILE).write_bytes(forest._cells_to_bytes())
-        trace = _trace(task, sample, exact, forest, n_jobs)
+        (directory / f"{FOREST_FILE}.cells").rename(directory / CELLS_FILE)
+        trace = _trace(task, sample, exact, forest, order, n_jobs)
         forest.unload()
         entry = ShardEntry(
             slot=task.slot,
@@ -174,12 +184,14 @@ def _stream(
     exact: ExactSearch,
     n_jobs: int,
     on_rows: Callable[[int], None] | None,
-) -> list[str]:
-    """Pass the slot's rows once: into the forest, the exact search and the ids file."""
+) -> None:
+    """Pass the slot's rows once: into the forest, the exact search and the ids in the order of rows."""
     binary = _is_binary(task.metric)
     n_rows = task.row_stop - task.row_start
     done = 0
-    with IdWriter(directory, task.ids.id_type) as ids:
+    by_row = directory / _IDS_BY_ROW
+    by_row.mkdir()
+    with IdWriter(by_row, task.ids.id_type) as ids:
         for first, rows in task.vectors.blocks(
             task.vectors_start, task.vectors_start + n_rows, max_bytes=task.block_bytes
         ):
@@ -202,13 +214,35 @@ def _stream(
                 f"{task.source_name}: rows {task.row_start} to {task.row_stop} were planned, but only {done} of "
                 "them came: the input changed while it was read"
             )
-        return ids.close()
+        ids.close(with_run=False)
+
+
+def _order_ids(task: ShardTask, directory: Path, order: npt.NDArray[np.int32]) -> list[str]:
+    """Write the ids in the order of items, whose rows are given, and return the names of the files."""
+    by_row = directory / _IDS_BY_ROW
+    with (
+        IdTable.open(by_row, task.ids.id_type, len(order)) as table,
+        IdWriter(directory, task.ids.id_type) as ids,
+    ):
+        for first in range(0, len(order), _IDS_AT_ONCE):
+            ids.append(table.take(order[first : first + _IDS_AT_ONCE]))
+        names = ids.close()
+    shutil.rmtree(by_row)
+    return names
 
 
 def _trace(
-    task: ShardTask, sample: npt.NDArray[Any], exact: ExactSearch, forest: AnnoyIndex, n_jobs: int
+    task: ShardTask,
+    sample: npt.NDArray[Any],
+    exact: ExactSearch,
+    forest: AnnoyIndex,
+    order: npt.NDArray[np.int32],
+    n_jobs: int,
 ) -> RecallTrace:
-    """Find out which budget finds each true neighbour of the sampled rows, themselves left out."""
+    """Find out which budget finds each true neighbour of the sampled rows, themselves left out.
+
+    `exact` knows items by their rows, and `order` says which row an item is.
+    """
     items, distances = exact.answers()
     rows = np.asarray(task.sample_rows, np.int64)
     # Rows of other slots are no item of this one, nor what stands for a missing one.
@@ -218,6 +252,10 @@ def _trace(
     is_self[~is_self.any(axis=1), -1] = True
     shape = (len(items), task.k)
     items, distances = items[~is_self].reshape(shape), distances[~is_self].reshape(shape)
+    items_of_rows = np.empty(len(order), np.int64)
+    items_of_rows[order] = np.arange(len(order))
+    is_there = items >= 0
+    items[is_there] = items_of_rows[items[is_there]]
     budgets = forest.budgets_to_find(sample, items, n_jobs=n_jobs, packed=_is_binary(task.metric))
     return RecallTrace.of(distances, budgets)
 

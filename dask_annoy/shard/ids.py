@@ -98,8 +98,14 @@ class IdWriter:
             self._utf8_bytes += int(lengths.sum())
         self._count += len(block)
 
-    def close(self) -> list[str]:
-        """Finish the files, sort the ids and look for repeated ones in bounded memory, and return the files' names."""
+    def close(self, *, with_run: bool = True) -> list[str]:
+        """Finish the files and return their names.
+
+        Parameters
+        ----------
+        with_run : bool
+            Sort the ids, too, and look for repeated ones, in bounded memory.
+        """
         lengths = [self._count] if self._id_type == "int64" else [self._count + 1, self._utf8_bytes]
         dtypes: list[np.dtype[Any]] = [_INT64] if self._id_type == "int64" else [_INT64, _UINT8]
         for file, length, dtype in zip(self._files, lengths, dtypes, strict=True):
@@ -107,6 +113,8 @@ class IdWriter:
             file.write(header_of(dtype, length))
             file.close()
         self._files = []
+        if not with_run:
+            return id_files(self._id_type)
         try:
             with IdTable.open(self._directory, self._id_type, self._count) as table:
                 run = write_run(self._directory, table)

@@ -301,4 +301,26 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
 
 void ForestBuilder::unbuild() { storage_->resize(static_cast<std::size_t>(n_items()) * layout_.node_size); }
 
+// Cycle by cycle, so that no second copy of the items is needed.
+void ForestBuilder::reorder(const std::vector<std::int32_t>& order) {
+  std::vector<bool> done(order.size());
+  std::vector<char> first(layout_.node_size), node(layout_.node_size);
+  const auto write = [&](std::size_t id, const std::vector<char>& from) {
+    storage_->write(id * layout_.node_size, from.data(), from.size());
+  };
+  for (std::size_t start = 0; start < order.size(); ++start) {
+    if (done[start] || order[start] == static_cast<std::int32_t>(start)) continue;
+    read_item(static_cast<std::int32_t>(start), first.data());
+    std::size_t at = start;
+    while (static_cast<std::size_t>(order[at]) != start) {
+      read_item(order[at], node.data());
+      write(at, node);
+      done[at] = true;
+      at = static_cast<std::size_t>(order[at]);
+    }
+    write(at, first);
+    done[at] = true;
+  }
+}
+
 }  // namespace dask_annoy

@@ -48,6 +48,9 @@ class ForestBuilder {
   // Cuts the trees off again.
   void unbuild();
 
+  // Numbers the items anew: i becomes what order[i] was. `order` holds every number once, and there are no holes.
+  void reorder(const std::vector<std::int32_t>& order);
+
  private:
   template <class IdOf>
   void write_items(const char* vectors, std::size_t stride, std::size_t count, const IdOf& id_of);

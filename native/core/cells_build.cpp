@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -15,7 +16,6 @@ constexpr int kSteps = 3;               // of Lloyd over the items
 constexpr int kGroupSteps = 4;          // of Lloyd over the means
 constexpr std::size_t kNearGroups = 6;  // whose cells an item may move to
 constexpr std::size_t kRowsOfTask = 2048;
-constexpr std::size_t kLearntFrom = 1 << 14;  // items whose values tell the ranges of codes
 constexpr std::uint64_t kSeed = 0xce115;
 
 // Vectors of means: floats for all metrics, for hamming the share of ones of each bit.
@@ -141,13 +141,14 @@ class CellBuilder {
 
   Cells build() {
     list_leaves();
-    const std::size_t wanted = settings_.n_cells > 0 ? settings_.n_cells : best_n_cells(items_.size());
+    const std::size_t wanted =
+        settings_.n_cells > 0 ? settings_.n_cells : best_n_cells(layout_, items_.size(), settings_);
     cell_size_ = std::max<std::size_t>(1, items_.size() / std::max<std::size_t>(1, wanted));
     begin_with_leaves();
     const std::vector<float> sample = sampled();
     const Coder coder = Coder::learn(layout_, sample.data(), sample.size() / layout_.width);
     const Coder item_coder =
-        Coder::learn(layout_, sample.data(), sample.size() / layout_.width, settings_.code_bits == 4 ? 4 : 8);
+        Coder::learn(layout_, sample.data(), sample.size() / layout_.width, code_bits() == 4 ? 4 : 8);
     const Coder partition(partition_layout(), coder.low(), coder.step());
     Means means = means_of_cells();
     for (int step = 0; step < kSteps && means.count() > 1; ++step) {
@@ -239,6 +240,7 @@ class CellBuilder {
       Grower grower(PlaneFamily{finer, 0.0f}, static_cast<std::int32_t>(n), never);
       const Subtree parts = grower.grow(rows, combine(kSeed, leaf), false);
       sizes[leaf] = reorder(finer, parts, begin, n);
+      looked_at(n);
     });
     cell_of_.resize(items_.size());
     std::uint32_t cell = 0;
@@ -314,6 +316,7 @@ class CellBuilder {
           sum.add_item(forest_.node(items_[lists_.members[i]]));
         }
         sum.mean(means.at(cell));
+        looked_at(lists_.size(cell));
       }
     });
     return means;
@@ -417,6 +420,7 @@ class CellBuilder {
         }
         cell_of_[i] = best.second;
       }
+      looked_at(end - begin);
     });
   }
 
@@ -436,14 +440,18 @@ class CellBuilder {
     CodedMeans coded_groups(coder, group_means_);
     cells.groups = coded_groups.take_codes();
     cells.group_biases = coded_groups.take_biases();
-    if (settings_.code_bits != 0) write_codes(cells);
+    if (code_bits() != 0) write_codes(cells);
     return cells;
   }
 
   void write_codes(Cells& cells) {
     cells.has_codes = true;
     cells.place_blocks();
-    cells.codes.resize(cells.block_starts.back());
+    if (settings_.scratch_beside.empty()) {
+      cells.codes.resize(cells.block_starts.back());
+    } else {
+      cells.codes.resize_in_file(cells.block_starts.back(), settings_.scratch_beside);
+    }
     cells.biases.assign(cells.codes.n_blocks() * kItemsOfBlock, std::numeric_limits<float>::infinity());
     each_range(cells.n_cells(), 64, [&](std::size_t begin, std::size_t end) {
       std::vector<std::uint8_t> bytes(cells.item_coder.query_bytes());
@@ -454,8 +462,26 @@ class CellBuilder {
           cells.biases[first + i] = cells.item_coder.code_item(node + layout_.vector_offset, bytes.data());
           cells.codes.put(first + i, bytes.data());
         }
+        if (looked_at(cells.size_of(c))) cells.codes.release();
       }
     });
+    cells.codes.release();
+  }
+
+  int code_bits() const {
+    if (settings_.code_bits == CellSettings::kBestCodes) return best_code_bits(layout_);
+    return is_binary(layout_.metric) && settings_.code_bits != 0 ? 8 : settings_.code_bits;
+  }
+
+  // Lets go of a mapped forest's pages after so many items that the bound is reached; says whether it was.
+  bool looked_at(std::size_t n_items) {
+    if (settings_.resident_bytes == kUnlimited || !forest_.mapping) return false;
+    const std::size_t page = 4096;  // items lie anywhere: each is some pages of its own
+    const std::size_t bytes = n_items * (layout_.node_size / page + 2) * page;
+    if (looked_at_.fetch_add(bytes) + bytes < settings_.resident_bytes) return false;
+    looked_at_ = 0;
+    forest_.mapping->release(0, forest_.mapping->size());
+    return true;
   }
 
   template <class Body>
@@ -470,6 +496,7 @@ class CellBuilder {
   const Layout& layout_;
   const CellSettings& settings_;
   Cancellation& cancellation_;
+  std::atomic<std::size_t> looked_at_{0};  // bytes of the forest, since its pages were let go of
   std::size_t cell_size_ = 1;
   std::vector<std::int32_t> items_;       // in the order of leaves
   std::vector<std::uint32_t> leaf_ends_;  // in items_

@@ -16,7 +16,7 @@ namespace dask_annoy {
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'a', 'n', 'n', 'c', 'e', 'l', 'l', 's'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kAligned = 64;
 constexpr std::size_t kDigestBytes = 16;
 constexpr std::size_t kDigestRow = 4096;
@@ -37,7 +37,7 @@ struct Head {
   std::uint64_t n_groups = 0;
   std::uint64_t n_blocks = 0;   // of codes of items
   std::uint32_t code_bits = 0;  // of an item's code: 8, 4, or 0 without codes
-  std::uint32_t reserved = 0;
+  std::uint32_t in_order = 0;   // 1 where items are numbered by place
   std::uint64_t padding[4] = {0, 0, 0, 0};
 };
 static_assert(sizeof(Head) == 128, "the file has no gaps");
@@ -85,7 +85,7 @@ struct Sections {
     low = step = is_binary(layout.metric) ? 0 : head.width * sizeof(float);
     item_low = item_step = bits_of_items(head) == 8 ? 0 : low;
     starts = (head.n_cells + 1) * sizeof(std::uint32_t);
-    items = head.n_items * sizeof(std::int32_t);
+    items = head.in_order != 0 ? 0 : head.n_items * sizeof(std::int32_t);
     group_starts = (head.n_groups + 1) * sizeof(std::uint32_t);
     means = blocks_for(head.n_cells) * block;
     mean_biases = head.n_cells * sizeof(float);
@@ -111,6 +111,7 @@ Head head_of(const Forest& forest, const Cells& cells) {
   head.n_cells = cells.n_cells();
   head.n_groups = cells.n_groups();
   head.n_blocks = cells.has_codes ? cells.codes.n_blocks() : 0;
+  head.in_order = cells.items.empty() ? 1 : 0;
   head.code_bits = cells.has_codes ? static_cast<std::uint32_t>(cells.item_coder.bits()) : 0;
   return head;
 }
@@ -189,7 +190,7 @@ class Parser {
     cells->group_biases = take_biases(sections.group_biases, cells->groups.n_blocks());
     check_starts(cells->starts, head.n_items, "cells");
     check_starts(cells->group_starts, head.n_cells, "groups");
-    check_items(cells->items);
+    check_items(*cells);
     cells->has_codes = head.code_bits != 0;
     if (cells->has_codes) {
       cells->place_blocks();
@@ -218,7 +219,8 @@ class Parser {
     if (!same_forest(head, head_of(forest_))) refuse("it belongs to another forest");
     // Before anything is computed from them.
     if (head.n_items > head.n_numbers || head.n_cells > head.n_items || head.n_groups > head.n_cells ||
-        head.n_blocks > head.n_items || (head.code_bits != 0 && head.code_bits != 4 && head.code_bits != 8) ||
+        head.n_blocks > head.n_items || head.in_order > 1 ||
+        (head.code_bits != 0 && head.code_bits != 4 && head.code_bits != 8) ||
         (head.code_bits == 4 && is_binary(forest_.layout.metric))) {
       refuse("the counts in its head do not fit together");
     }
@@ -259,9 +261,10 @@ class Parser {
   }
 
   // Each item that is there, once.
-  void check_items(const std::vector<std::int32_t>& items) const {
+  void check_items(const Cells& cells) const {
     std::vector<bool> seen(static_cast<std::size_t>(forest_.n_items));
-    for (const std::int32_t item : items) {
+    for (std::size_t place = 0; place < cells.n_items(); ++place) {
+      const std::int32_t item = cells.item_at(place);
       if (item < 0 || item >= forest_.n_items) refuse("item " + std::to_string(item) + " is out of range");
       if (forest_.node(item).n_descendants() != 1) refuse("item " + std::to_string(item) + " is a hole");
       if (seen[static_cast<std::size_t>(item)]) refuse("item " + std::to_string(item) + " is in it twice");

@@ -2,103 +2,34 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <numeric>
 #include <utility>
 
+#include "core/cell_ranking.hpp"
 #include "core/scoring.hpp"
 #include "core/search.hpp"
+#include "core/shortlist.hpp"
 #include "core/walk.hpp"
 
 namespace dask_annoy {
 
 namespace {
 
-constexpr float kNone = std::numeric_limits<float>::infinity();
 constexpr std::size_t kQueriesOfTile = 32;  // scored against a cell at a time: their sums stay in the first-level cache
 constexpr std::size_t kQueriesOfTask = 8192;  // most, so that what is kept for them stays small
 
-// How many of the best by codes are scored exactly. Measured: fewer lose neighbours that the codes misplace.
-std::size_t shortlist_size(const Cells& cells, Metric metric, std::size_t n) {
+// How many of the best by codes are scored exactly. Measured: fewer lose neighbours that the codes misplace, of eight
+// bits or of four.
+std::size_t shortlist_size(Metric metric, std::size_t n) {
   if (n == 0) return 0;
   if (is_binary(metric)) return n;
-  return n + (cells.item_coder.bits() == 4 ? std::max<std::size_t>(30, 2 * n) : std::max<std::size_t>(30, 2 * n));
+  return n + std::max<std::size_t>(30, 2 * n);
 }
-
-// A query as the means' or the items' codes want it.
-struct CodedQuery {
-  std::vector<std::uint8_t> bytes;
-  float factor = 0.0f;
-
-  void set(const Coder& coder, const void* query) {
-    bytes.resize(coder.query_bytes());
-    factor = coder.code_query(query, bytes.data());
-  }
-};
-
-// A score and a number as one integer, in the order of pairs: what is sorted most is then compared fastest.
-using Ranked = std::uint64_t;
-
-Ranked ranked_as(float score, std::uint32_t number) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &score, sizeof bits);
-  bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return static_cast<Ranked>(bits) << 32 | number;
-}
-
-std::uint32_t number_of(Ranked ranked) { return static_cast<std::uint32_t>(ranked); }
-
-float score_of(Ranked ranked) {
-  auto bits = static_cast<std::uint32_t>(ranked >> 32);
-  bits = (bits & 0x80000000u) != 0 ? bits & 0x7fffffffu : ~bits;
-  float score;
-  std::memcpy(&score, &bits, sizeof score);
-  return score;
-}
-
-// The nearest items by code, and below which score another one is of interest. Which ones are kept does not depend on
-// the order in which they come.
-class Shortlist {
- public:
-  void reset(std::size_t size) {
-    size_ = size;
-    limit_ = size > 0 ? kNone : -kNone;
-    kept_.clear();
-  }
-
-  float limit() const { return limit_; }
-
-  void offer(float score, std::int32_t item) {
-    kept_.push_back(ranked_as(score, static_cast<std::uint32_t>(item)));
-    if (kept_.size() >= 2 * size_) cut();
-  }
-
-  const std::vector<Ranked>& best() {
-    if (kept_.size() > size_) cut();
-    return kept_;
-  }
-
- private:
-  void cut() {
-    const auto last = kept_.begin() + static_cast<std::ptrdiff_t>(size_) - 1;
-    std::nth_element(kept_.begin(), last, kept_.end());
-    kept_.resize(size_);
-    // What is as near as the last may come before it by its number.
-    limit_ = std::nextafter(score_of(kept_.back()), kNone);
-  }
-
-  std::size_t size_ = 0;
-  float limit_ = kNone;
-  std::vector<Ranked> kept_;
-};
 
 struct CellScratch {
   CodedQuery query;
+  CellRanker ranker;
   std::vector<std::int32_t> sums;
-  std::vector<float> scores;
-  std::vector<Ranked> ranked;
-  std::vector<float> sample;
   std::vector<std::uint32_t> found;
   std::vector<std::int32_t> items;
   std::vector<float> distances;
@@ -132,75 +63,6 @@ std::size_t budget_of(const Forest& forest, const Cells& cells, std::size_t n, s
   return budget;
 }
 
-// Leaves the query as the means want it in scratch.query and its sums with them in scratch.sums.
-void score_means(const Cells& cells, const void* query, CellScratch& scratch) {
-  scratch.query.set(cells.coder, query);
-  const std::uint8_t* code = scratch.query.bytes.data();
-  scratch.sums.resize(cells.means.n_blocks() * kItemsOfBlock);
-  cells.coder.sums()(&code, 1, cells.means.at(0), cells.means.n_blocks(), cells.means.groups(), scratch.sums.data());
-}
-
-// A score that about `wanted` of the cells are below, guessed from some of them.
-float likely_limit(const Cells& cells, const std::int32_t* sums, float factor, std::size_t wanted,
-                   std::vector<float>& sample) {
-  constexpr std::size_t kSample = 128;
-  const std::size_t n = cells.n_cells();
-  const std::size_t place = wanted * kSample / n * 5 / 4 + 6;
-  if (n < 4 * kSample || place >= kSample / 2) return kNone;
-  sample.resize(kSample);
-  for (std::size_t i = 0; i < kSample; ++i) {
-    const std::size_t c = i * n / kSample;
-    sample[i] = cells.mean_biases[c] + factor * static_cast<float>(sums[c]);
-  }
-  std::nth_element(sample.begin(), sample.begin() + static_cast<std::ptrdiff_t>(place), sample.end());
-  return sample[place];
-}
-
-// Puts into scratch.ranked, nearest first if `in_order`, the nearest cells, as few as hold `budget` items together:
-// looked for among as many as would do if all were of the mean size, and more of them until they do.
-void rank_cells(const Cells& cells, const std::int32_t* sums, float factor, std::size_t budget, bool in_order,
-                CellScratch& scratch) {
-  const std::size_t n = cells.n_cells();
-  const std::size_t n_places = cells.means.n_blocks() * kItemsOfBlock;
-  const double size = static_cast<double>(cells.n_items()) / static_cast<double>(std::max<std::size_t>(1, n));
-  const auto of_mean_size = [&](std::size_t items) {
-    return static_cast<std::size_t>(static_cast<double>(items) / size) + 1;
-  };
-  auto& ranked = scratch.ranked;
-  if (scratch.found.size() < n_places + 1) scratch.found.resize(n_places + 1);
-  float limit = likely_limit(cells, sums, factor, of_mean_size(budget), scratch.sample);
-  while (true) {
-    const std::size_t n_found =
-        kernels().find_below(sums, cells.mean_biases.data(), n_places, factor, limit, scratch.found.data());
-    ranked.resize(n_found);
-    for (std::size_t i = 0; i < n_found; ++i) {
-      const std::uint32_t c = scratch.found[i];
-      ranked[i] = ranked_as(cells.mean_biases[c] + factor * static_cast<float>(sums[c]), c);
-    }
-    std::size_t begin = 0, held = 0;
-    while (begin < n_found && held < budget) {
-      const std::size_t end = std::min(n_found, begin + of_mean_size(budget - held));
-      const auto at = [&](std::size_t i) { return ranked.begin() + static_cast<std::ptrdiff_t>(i); };
-      if (end < n_found) std::nth_element(at(begin), at(end), at(n_found));
-      std::size_t more = 0;
-      for (std::size_t i = begin; i < end; ++i) more += cells.size_of(number_of(ranked[i]));
-      const bool last = held + more >= budget;
-      if (in_order || last) std::sort(at(begin), at(end));
-      if (!last) {
-        held += more;
-        begin = end;
-      } else {
-        while (held < budget) held += cells.size_of(number_of(ranked[begin++]));
-      }
-    }
-    if (held >= budget || limit == kNone) {
-      ranked.resize(begin);
-      return;
-    }
-    limit = kNone;
-  }
-}
-
 // Offers what a cell holds below the limit, given its sums.
 void offer_cell(const Cells& cells, std::size_t cell, const std::int32_t* sums, float factor, const ItemFilter* filter,
                 std::vector<std::uint32_t>& found, Shortlist& shortlist) {
@@ -208,12 +70,12 @@ void offer_cell(const Cells& cells, std::size_t cell, const std::int32_t* sums, 
   const float* biases = cells.biases.data() + std::size_t{cells.block_starts[cell]} * kItemsOfBlock;
   if (found.size() < n + 1) found.resize(n + 1);
   const std::size_t n_found = kernels().find_below(sums, biases, n, factor, shortlist.limit(), found.data());
-  const std::int32_t* items = cells.items.data() + cells.starts[cell];
   for (std::size_t f = 0; f < n_found; ++f) {
     const std::uint32_t i = found[f];
-    if (filter != nullptr && !filter->passes(items[i])) continue;
+    const std::int32_t item = cells.item_at(cells.starts[cell] + i);
+    if (filter != nullptr && !filter->passes(item)) continue;
     const float score = biases[i] + factor * static_cast<float>(sums[i]);
-    if (score < shortlist.limit()) shortlist.offer(score, items[i]);
+    if (score < shortlist.limit()) shortlist.offer(score, item);
   }
 }
 
@@ -239,9 +101,9 @@ void score_all(const Forest& forest, const Cells& cells, const Query& query, con
     return;
   }
   for (std::size_t begin = 0; begin < cells.n_items(); begin += kScoredAtOnce) {
-    const auto first = cells.items.begin() + static_cast<std::ptrdiff_t>(begin);
-    const std::size_t n = std::min(kScoredAtOnce, cells.n_items() - begin);
-    scratch.items.assign(first, first + static_cast<std::ptrdiff_t>(n));
+    const std::size_t end = std::min(cells.n_items(), begin + kScoredAtOnce);
+    scratch.items.clear();
+    for (std::size_t i = begin; i < end; ++i) scratch.items.push_back(cells.item_at(i));
     score_exactly(forest, query, scratch.items, scratch);
   }
 }
@@ -264,24 +126,25 @@ const std::vector<Neighbor>& search_cells(const Forest& forest, const Cells& cel
     score_all(forest, cells, query, filter, scratch);
     return scratch.best.sorted();
   }
-  score_means(cells, vector, scratch);
-  rank_cells(cells, scratch.sums.data(), scratch.query.factor, budget, true, scratch);
+  scratch.query.set(cells.coder, vector);
+  const std::vector<Ranked>& ranked_cells = scratch.ranker.nearest(cells, scratch.query, budget, true);
   if (!cells.has_codes) {
-    for (const Ranked ranked : scratch.ranked) {
+    for (const Ranked ranked : ranked_cells) {
       const std::size_t cell = number_of(ranked);
       scratch.items.clear();
       for (std::uint32_t i = cells.starts[cell]; i < cells.starts[cell + 1]; ++i) {
-        if (filter == nullptr || filter->passes(cells.items[i])) scratch.items.push_back(cells.items[i]);
+        const std::int32_t item = cells.item_at(i);
+        if (filter == nullptr || filter->passes(item)) scratch.items.push_back(item);
       }
       score_exactly(forest, query, scratch.items, scratch);
     }
     return scratch.best.sorted();
   }
-  scratch.shortlist.reset(shortlist_size(cells, forest.layout.metric, n));
+  scratch.shortlist.reset(shortlist_size(forest.layout.metric, n));
   if (cells.item_coder.bits() != cells.coder.bits()) scratch.query.set(cells.item_coder, vector);
   const std::uint8_t* code = scratch.query.bytes.data();
   const SumCodes sum_codes = cells.item_coder.sums();
-  for (const Ranked ranked : scratch.ranked) {
+  for (const Ranked ranked : ranked_cells) {
     const std::size_t cell = number_of(ranked);
     scratch.sums.resize(cells.blocks_of(cell) * kItemsOfBlock);
     sum_codes(&code, 1, cells.codes.at(cells.block_starts[cell]), cells.blocks_of(cell), cells.codes.groups(),
@@ -339,22 +202,12 @@ class BatchTask {
   // The queries of each cell, in lists_.
   void choose_cells(std::size_t budget) {
     std::vector<std::pair<std::uint32_t, std::uint32_t>> chosen;  // cell, query
-    const std::size_t n_means = cells_.means.n_blocks() * kItemsOfBlock;
-    std::vector<std::int32_t> sums(kQueriesOfTile * n_means);
-    const std::uint8_t* tile[kQueriesOfTile];
-    for (std::size_t begin = 0; begin < count_; begin += kQueriesOfTile) {
-      cancellation_.check();
-      const std::size_t in_tile = std::min(kQueriesOfTile, count_ - begin);
-      for (std::size_t i = 0; i < in_tile; ++i) tile[i] = code(begin + i);
-      cells_.coder.sums()(tile, in_tile, cells_.means.at(0), cells_.means.n_blocks(), cells_.means.groups(),
-                          sums.data());
-      for (std::size_t i = 0; i < in_tile; ++i) {
-        rank_cells(cells_, sums.data() + i * n_means, factors_[begin + i], budget, false, scratch_);
-        for (const Ranked ranked : scratch_.ranked) {
-          chosen.emplace_back(number_of(ranked), static_cast<std::uint32_t>(begin + i));
-        }
-      }
-    }
+    std::vector<const std::uint8_t*> codes(count_);
+    for (std::size_t q = 0; q < count_; ++q) codes[q] = code(q);
+    const CodedQueries queries{codes.data(), factors_.data(), count_};
+    scratch_.ranker.nearest_of_each(cells_, queries, budget, cancellation_, [&](std::size_t q, const auto& ranked) {
+      for (const Ranked cell : ranked) chosen.emplace_back(number_of(cell), static_cast<std::uint32_t>(q));
+    });
     list_starts_.assign(cells_.n_cells() + 1, 0);
     for (const auto& [cell, q] : chosen) ++list_starts_[cell + 1];
     std::partial_sum(list_starts_.begin(), list_starts_.end(), list_starts_.begin());
@@ -365,7 +218,7 @@ class BatchTask {
 
   void score_cells() {
     shortlists_.resize(count_);
-    for (Shortlist& list : shortlists_) list.reset(shortlist_size(cells_, forest_.layout.metric, n_));
+    for (Shortlist& list : shortlists_) list.reset(shortlist_size(forest_.layout.metric, n_));
     const SumCodes sum_codes = cells_.item_coder.sums();
     std::vector<std::int32_t> sums;
     const std::uint8_t* tile[kQueriesOfTile];
@@ -435,7 +288,7 @@ void cell_budgets_to_find_batch(const Forest& forest, const Cells& cells, const 
   std::vector<std::uint32_t> cell_of(static_cast<std::size_t>(forest.n_items), kNoCell);
   for (std::size_t cell = 0; cell < cells.n_cells(); ++cell) {
     for (std::uint32_t i = cells.starts[cell]; i < cells.starts[cell + 1]; ++i) {
-      cell_of[static_cast<std::size_t>(cells.items[i])] = static_cast<std::uint32_t>(cell);
+      cell_of[static_cast<std::size_t>(cells.item_at(i))] = static_cast<std::uint32_t>(cell);
     }
   }
   const auto cell_of_target = [&](std::int64_t target) {
@@ -444,21 +297,12 @@ void cell_budgets_to_find_batch(const Forest& forest, const Cells& cells, const 
   parallel_for(n_queries, n_threads, cancellation, [&](std::size_t q) {
     cancellation.check();
     CellScratch& scratch = cell_scratch();
-    score_means(cells, queries + q * stride, scratch);
-    const float factor = scratch.query.factor;
-    scratch.ranked.resize(cells.n_cells());
-    for (std::size_t c = 0; c < cells.n_cells(); ++c) {
-      scratch.ranked[c] =
-          ranked_as(cells.mean_biases[c] + factor * static_cast<float>(scratch.sums[c]), static_cast<std::uint32_t>(c));
-    }
+    scratch.query.set(cells.coder, queries + q * stride);
+    std::vector<std::size_t> by_cell;
+    scratch.ranker.budgets(cells, scratch.query, by_cell);
     for (std::size_t t = q * n_targets; t < (q + 1) * n_targets; ++t) {
       const std::uint32_t cell = cell_of_target(targets[t]);
-      budgets[t] = cell == kNoCell ? -1 : 1;
-      if (cell == kNoCell) continue;
-      const Ranked own = ranked_as(cells.mean_biases[cell] + factor * static_cast<float>(scratch.sums[cell]), cell);
-      for (const Ranked other : scratch.ranked) {
-        if (other < own) budgets[t] += static_cast<std::int64_t>(cells.size_of(number_of(other)));
-      }
+      budgets[t] = cell == kNoCell ? -1 : static_cast<std::int64_t>(by_cell[cell]);
     }
   });
 }

@@ -1,9 +1,14 @@
 #include "core/coder.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+
+#include "core/errors.hpp"
+#include "core/file.hpp"
 
 namespace dask_annoy {
 
@@ -31,6 +36,24 @@ void CodeBlocks::resize(std::size_t n_blocks) {
   const std::size_t over = reinterpret_cast<std::uintptr_t>(room.get()) % kCacheLine;
   own_ = room.get() + (over == 0 ? 0 : kCacheLine - over);
   codes_ = {room, own_};
+}
+
+void CodeBlocks::resize_in_file(std::size_t n_blocks, const std::string& path) {
+  n_blocks_ = n_blocks;
+  const std::size_t n = bytes();
+  if (n == 0) return resize(n_blocks);
+  File file = File::scratch_beside(path);
+  file.resize(n);
+  void* const room = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_SHARED, file.descriptor(), 0);
+  if (room == MAP_FAILED) throw FileError("cannot map the codes of cells beside", path);
+  own_ = static_cast<std::uint8_t*>(room);
+  codes_ = std::shared_ptr<const std::uint8_t>(own_,
+                                               [n](const std::uint8_t* p) { munmap(const_cast<std::uint8_t*>(p), n); });
+  is_in_file_ = true;
+}
+
+void CodeBlocks::release() const {
+  if (is_in_file_) madvise(own_, bytes(), MADV_DONTNEED);  // of a shared file: its pages stay with the system
 }
 
 void CodeBlocks::view(std::shared_ptr<const std::uint8_t> codes, std::size_t n_blocks) {

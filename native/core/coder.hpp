@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/layout.hpp"
@@ -22,6 +23,10 @@ class CodeBlocks {
   explicit CodeBlocks(std::size_t groups = 0) : groups_(groups) {}
 
   void resize(std::size_t n_blocks);  // all zero then
+  // The same in a file without a name in the folder of `path`, so that release() lets go of what was written.
+  void resize_in_file(std::size_t n_blocks, const std::string& path);
+  // Codes in a file stop counting as the process's memory; whoever looks at them gets them again.
+  void release() const;
   // Codes that others own, for reading: bytes() of them.
   void view(std::shared_ptr<const std::uint8_t> codes, std::size_t n_blocks);
   // One item's codes, 4 * groups bytes in the order of dimensions, to place `item` (of all blocks).
@@ -38,6 +43,7 @@ class CodeBlocks {
   std::size_t n_blocks_ = 0;
   std::shared_ptr<const std::uint8_t> codes_;
   std::uint8_t* own_ = nullptr;  // the same, unless they are others'
+  bool is_in_file_ = false;
 };
 
 // What makes a unit vector of it where directions are compared, and 0 if it has none; 1 for other metrics.

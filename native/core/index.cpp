@@ -162,6 +162,7 @@ void Index::reset() {
   let_go_of_forest();
   disk_path_.clear();
   builder_.emplace(layout_, memory_storage());
+  ordered_.reset();
 }
 
 std::int32_t Index::n_items() const { return view().n_items(); }
@@ -222,6 +223,7 @@ void Index::on_disk_build(const std::string& path) {
 void Index::add(const char* vectors, std::size_t stride, std::size_t count, const std::int64_t* ids) {
   const std::unique_lock lock(mutex_);
   require_growing("add an item to");
+  ordered_.reset();
   builder_->add(vectors, stride, count, 0, ids);
 }
 
@@ -229,6 +231,7 @@ std::int32_t Index::add_after_last(const char* vectors, std::size_t stride, std:
   const std::unique_lock lock(mutex_);
   require_growing("add an item to");
   const std::int32_t first = builder_->n_items();
+  ordered_.reset();
   if (count > 0) builder_->add(vectors, stride, count, first, nullptr);
   return first;
 }
@@ -258,6 +261,7 @@ void Index::build_unlocked(const BuildSettings& settings, Cancellation& cancella
   if (!builder_) throw StateError("You can't build a loaded index");
   if (forest_) throw StateError("You can't build a built index");
   forest_ = std::make_shared<const Forest>(builder_->build(settings, cancellation));
+  cells_ = ordered_;
 }
 
 void Index::unbuild() {
@@ -320,11 +324,36 @@ void Index::load(const std::string& path, bool prefault, Cancellation& cancellat
   take(std::move(loaded), std::move(cells));
 }
 
-void Index::build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation) {
+void Index::build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation, std::size_t memory_limit) {
   settings.n_threads = thread_count(n_jobs);
   use_cells([&](const Forest& forest) {
-    return std::make_shared<const Cells>(dask_annoy::build_cells(forest, settings, cancellation));
+    const CellSettings bounded =
+        memory_limit == kUnlimited ? settings : within_memory(forest, settings, memory_limit, resident_bytes());
+    return std::make_shared<const Cells>(dask_annoy::build_cells(forest, bounded, cancellation));
   });
+}
+
+std::vector<std::int32_t> Index::order_by_cells(CellSettings settings, int n_jobs, Cancellation& cancellation,
+                                                std::size_t working_bytes) {
+  settings.n_threads = thread_count(n_jobs);
+  const std::unique_lock lock(mutex_);
+  require_growing("number the items of");
+  if (builder_->items().has_holes()) throw StateError("an index with holes keeps its item numbers");
+  std::shared_ptr<Cells> cells;
+  {
+    const Forest forest = builder_->build({1, seed_, settings.n_threads, working_bytes}, cancellation);
+    try {
+      cells = std::make_shared<Cells>(dask_annoy::build_cells(forest, settings, cancellation));
+    } catch (...) {
+      builder_->unbuild();
+      throw;
+    }
+  }
+  builder_->unbuild();
+  builder_->reorder(cells->items);
+  const std::vector<std::int32_t> order = std::exchange(cells->items, {});
+  ordered_ = std::move(cells);
+  return order;
 }
 
 void Index::open_cells(const std::string& path, bool prefault) {

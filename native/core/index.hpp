@@ -72,7 +72,15 @@ class Index {
 
   // Gives the forest cells, which searches use from then on: see cells.hpp. Queries go on meanwhile. StateError without
   // trees, or when the index is changed before the cells are done.
-  void build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation);
+  // The process's resident memory is kept under `memory_limit` bytes, as far as the cells are what takes it.
+  // std::invalid_argument, naming the least that will do, when that cannot be.
+  void build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation,
+                   std::size_t memory_limit = kUnlimited);
+  // Numbers items that were added without holes so that cells are runs of them, and gives the next build those cells.
+  // Returns the former numbers by the new ones. One tree is grown for it and cut off again, within `working_bytes`
+  // beside what holds the items. StateError once the index is built or loaded, or with holes.
+  std::vector<std::int32_t> order_by_cells(CellSettings settings, int n_jobs, Cancellation& cancellation,
+                                           std::size_t working_bytes);
   // From a file of cells, wherever it lies.
   void open_cells(const std::string& path, bool prefault);
   // From the bytes of one, which are kept.
@@ -162,6 +170,7 @@ class Index {
   std::optional<ForestBuilder> builder_;  // absent while a file is loaded
   std::shared_ptr<const Forest> forest_;  // present once built or loaded
   std::shared_ptr<const Cells> cells_;    // of forest_, if there are any
+  std::shared_ptr<const Cells> ordered_;  // of the builder's items, which are numbered by them
   std::string disk_path_;                 // of an on-disk build
   bool closed_ = false;
 };

@@ -66,29 +66,54 @@ bool build(Index& self, int n_trees, int n_jobs, std::optional<std::size_t> memo
   return true;
 }
 
-bool give_cells(Index& self, const py::object& n_cells, const py::object& codes, int n_jobs) {
+CellSettings cell_settings(const py::object& n_cells, const py::object& codes, const py::object& batch_size) {
   CellSettings settings;
   const auto is_auto = [](const py::object& value) {
     return py::isinstance<py::str>(value) && value.cast<std::string>() == "auto";
   };
+  const auto count = [](const py::object& value) {
+    return py::isinstance<py::int_>(value) ? value.cast<std::int64_t>() : 0;
+  };
   if (!is_auto(n_cells)) {
-    const auto given = py::isinstance<py::int_>(n_cells) ? n_cells.cast<std::int64_t>() : 0;
-    if (given < 1) throw py::value_error("n_cells must be a positive number, or 'auto'");
-    settings.n_cells = static_cast<std::size_t>(given);
+    if (count(n_cells) < 1) throw py::value_error("n_cells must be a positive number, or 'auto'");
+    settings.n_cells = static_cast<std::size_t>(count(n_cells));
   }
   if (codes.is_none()) {
     settings.code_bits = 0;
   } else if (!is_auto(codes)) {
-    const auto given = py::isinstance<py::int_>(codes) ? codes.cast<std::int64_t>() : 0;
-    if (given != 8 && given != 4) {
+    if (count(codes) != 8 && count(codes) != 4) {
       throw py::value_error("codes must be 8 or 4 (bits a dimension), None for no codes, or 'auto'");
     }
-    settings.code_bits = static_cast<int>(given);
+    settings.code_bits = static_cast<int>(count(codes));
   }
+  if (!batch_size.is_none()) {
+    if (count(batch_size) < 1) throw py::value_error("batch_size must be a positive number, or None for large batches");
+    settings.batch_size = static_cast<std::size_t>(count(batch_size));
+  }
+  return settings;
+}
+
+bool give_cells(Index& self, const py::object& n_cells, const py::object& codes, int n_jobs,
+                const py::object& batch_size, std::optional<std::size_t> memory_limit) {
+  const CellSettings settings = cell_settings(n_cells, codes, batch_size);
   Cancellation cancellation = interruptible();
   const py::gil_scoped_release unlocked;
-  self.build_cells(settings, n_jobs, cancellation);
+  self.build_cells(settings, n_jobs, cancellation, memory_limit.value_or(kUnlimited));
   return true;
+}
+
+py::array_t<std::int32_t> order_by_cells(Index& self, std::size_t working_bytes, const py::object& n_cells,
+                                         const py::object& codes, const py::str& scratch_beside, int n_jobs) {
+  CellSettings settings = cell_settings(n_cells, codes, py::none());
+  settings.resident_bytes = working_bytes;
+  settings.scratch_beside = scratch_beside;
+  Cancellation cancellation = interruptible();
+  std::vector<std::int32_t> order;
+  {
+    const py::gil_scoped_release unlocked;
+    order = self.order_by_cells(settings, n_jobs, cancellation, working_bytes);
+  }
+  return py::array_t<std::int32_t>(static_cast<py::ssize_t>(order.size()), order.data());
 }
 
 void build_within(Index& self, int n_trees, std::size_t working_bytes, int n_jobs) {
@@ -240,7 +265,7 @@ RuntimeError
     If the index is built or loaded.
 )doc")
       .def("build_cells", &give_cells, py::arg("n_cells") = "auto", py::arg("codes") = "auto", integer("n_jobs") = -1,
-           R"doc(
+           py::kw_only(), py::arg("batch_size") = py::none(), py::arg("memory_limit") = py::none(), R"doc(
 Give the built or loaded forest cells, by which searches for neighbours then go: many times as fast.
 
 Cells are neighbourhoods of items, made from a tree's leaves by moving each item to the nearest mean. The forest stays
@@ -251,12 +276,20 @@ file's name and ``.cells``. Queries of other threads go on meanwhile.
 Parameters
 ----------
 n_cells : int or "auto"
-    About how many; by the number of items if not given.
-codes : "auto", 8 or None
-    Keep a byte a dimension of each item in the order of cells: they are scored first, and the best exactly. They take
-    a quarter of the vectors' room in memory and in the file. None scores vectors only.
+    About how many. By default what costs a query least, by the number of items, the metric, the codes and
+    ``batch_size``.
+codes : "auto", 8, 4 or None
+    Keep that many bits a dimension of each item in the order of cells: they are scored first, and the best exactly.
+    They take a quarter or an eighth of the vectors' room in memory and in the file. None scores vectors only; "auto"
+    is 4 from 64 dimensions on, else 8. Codes for hamming are the vectors' bits, whichever is given.
 n_jobs : int
     Threads; -1 means all. The result is the same for any number.
+batch_size : int, optional
+    About how many queries will be asked in a call. Few of them share no cells, and are served by somewhat larger
+    ones. By default there are many.
+memory_limit : int, optional
+    Bytes under which the resident memory of the process is kept: of a forest in a file, pages are let go of, and codes
+    are held by a scratch file beside it. The result is the same for any limit.
 
 Returns
 -------
@@ -267,6 +300,15 @@ Raises
 ------
 RuntimeError
     If the index is not built, or is changed meanwhile.
+ValueError
+    If the cells cannot keep to ``memory_limit``; the message names the least that will do.
+)doc")
+      .def("_order_by_cells", &order_by_cells, integer("working_bytes"), py::kw_only(), py::arg("n_cells") = "auto",
+           py::arg("codes") = "auto", py::arg("scratch_beside") = "", integer("n_jobs") = -1, R"doc(
+Number the items that were added anew, so that cells are runs of them, and give the next build those cells.
+
+Returns the former numbers by the new ones (int32). Takes about so many bytes beside what holds the items, their
+numbers, and, unless a path says in whose folder they may be held by a scratch file, the codes.
 )doc")
       .def("_build_within", &build_within, integer("n_trees"), integer("working_bytes"), integer("n_jobs") = -1, R"doc(
 Grow the forest, taking so many bytes beside what holds the items and, in memory, the trees.

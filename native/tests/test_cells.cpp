@@ -11,6 +11,7 @@
 #include "core/cells_search.hpp"
 #include "core/digest.hpp"
 #include "core/errors.hpp"
+#include "core/index.hpp"
 #include "core/random.hpp"
 #include "core/search.hpp"
 #include "samples.hpp"
@@ -19,10 +20,12 @@ using namespace dask_annoy;
 
 namespace {
 
-Cells cells_of(const Forest& forest, std::size_t n_threads = 2, bool with_codes = true, std::size_t n_cells = 0) {
+constexpr int kBest = CellSettings::kBestCodes;
+
+Cells cells_of(const Forest& forest, std::size_t n_threads = 2, int code_bits = kBest, std::size_t n_cells = 0) {
   CellSettings settings;
   settings.n_cells = n_cells;
-  settings.code_bits = with_codes ? 8 : 0;
+  settings.code_bits = code_bits;
   settings.n_threads = n_threads;
   Cancellation never;
   return build_cells(forest, settings, never);
@@ -91,7 +94,7 @@ TEST_CASE("every item that is there lies in one cell, and no cell is empty") {
 TEST_CASE("as many cells are made as were asked for, about, and by themselves they hold some fifty items") {
   const Forest forest = built(random_vectors(Layout::of(Metric::euclidean, 8), 5000, 1));
   for (const std::size_t wanted : {20, 100, 400}) {
-    const std::size_t made = cells_of(forest, 2, true, wanted).n_cells();
+    const std::size_t made = cells_of(forest, 2, kBest, wanted).n_cells();
     CHECK(made >= wanted / 2);
     CHECK(made <= wanted * 2);
   }
@@ -102,13 +105,15 @@ TEST_CASE("as many cells are made as were asked for, about, and by themselves th
 TEST_CASE("the same cells come out whatever the threads and the kernels") {
   for (const Metric metric : kMetrics) {
     const Forest forest = built(random_vectors(Layout::of(metric, 33), 2000, 5));
-    const std::vector<char> expected = file_of(forest, cells_of(forest, 1));
-    CHECK(file_of(forest, cells_of(forest, 3)) == expected);
-    for (const std::string& name : available_kernels()) {
-      use_kernels(name);
-      CHECK_MESSAGE(file_of(forest, cells_of(forest, 2)) == expected, metric_name(metric), " ", name);
+    for (const int bits : {4, 8}) {
+      const std::vector<char> expected = file_of(forest, cells_of(forest, 1, bits));
+      CHECK(file_of(forest, cells_of(forest, 3, bits)) == expected);
+      for (const std::string& name : available_kernels()) {
+        use_kernels(name);
+        CHECK_MESSAGE(file_of(forest, cells_of(forest, 2, bits)) == expected, metric_name(metric), " ", name);
+      }
+      use_kernels("");
     }
-    use_kernels("");
   }
 }
 
@@ -169,8 +174,8 @@ TEST_CASE("many queries get the answers that each gets alone, whatever the threa
     restriction.include = {Selection::Kind::mask, mask.data(), nullptr, mask.size()};
     ItemFilter filter(restriction, forest.n_items);
     filter.keep_present(forest);
-    for (const bool with_codes : {true, false}) {
-      const Cells cells = cells_of(forest, 2, with_codes);
+    for (const int bits : {8, 4, 0}) {
+      const Cells cells = cells_of(forest, 2, bits);
       for (const bool filtered : {false, true}) {
         const ItemFilter* const which = filtered ? &filter : nullptr;
         for (const std::int64_t search_k : {-1, 0, 1, 300, 2000}) {
@@ -199,24 +204,26 @@ TEST_CASE("answers do not depend on the kernels") {
     const Vectors vectors = random_vectors(Layout::of(metric, 70), 2000, 1);
     const Vectors queries = random_vectors(vectors.layout, 60, 2);
     const Forest forest = built(vectors);
-    const Cells cells = cells_of(forest);
-    const Batch expected = asked(forest, cells, queries, 10, 400, 2);
-    for (const std::string& name : available_kernels()) {
-      use_kernels(name);
-      const Batch batch = asked(forest, cells, queries, 10, 400, 2);
-      CHECK_MESSAGE(batch.ids == expected.ids, metric_name(metric), " ", name);
-      CHECK(batch.distances == expected.distances);
+    for (const int bits : {4, 8}) {
+      const Cells cells = cells_of(forest, 2, bits);
+      const Batch expected = asked(forest, cells, queries, 10, 400, 2);
+      for (const std::string& name : available_kernels()) {
+        use_kernels(name);
+        const Batch batch = asked(forest, cells, queries, 10, 400, 2);
+        CHECK_MESSAGE(batch.ids == expected.ids, metric_name(metric), " ", name);
+        CHECK(batch.distances == expected.distances);
+      }
+      use_kernels("");
     }
-    use_kernels("");
   }
 }
 
 TEST_CASE("a file of cells comes back as it was") {
   for (const Metric metric : kMetrics) {
-    for (const bool with_codes : {true, false}) {
+    for (const int bits : {8, 4, 0}) {
       const Vectors vectors = random_vectors(Layout::of(metric, 13), 700, 1);
       const Forest forest = with_holes(vectors);
-      const Cells cells = cells_of(forest, 2, with_codes);
+      const Cells cells = cells_of(forest, 2, bits);
       const std::vector<char> bytes = file_of(forest, cells);
       CHECK(bytes.size() == cells_file_bytes(forest, cells));
       const std::shared_ptr<const Cells> again = parsed_cells(bytes, forest);
@@ -269,13 +276,16 @@ TEST_CASE("a forged file with a right checksum is refused, or answers within its
   for (const Metric metric : kMetrics) {
     const Vectors vectors = random_vectors(Layout::of(metric, 6), 250, 1);
     const Forest forest = with_holes(vectors);
-    const std::vector<char> bytes = file_of(forest, cells_of(forest));
-    std::vector<char> sealed = bytes;
-    seal(sealed);
-    REQUIRE(sealed == bytes);
+    const std::vector<char> files[] = {file_of(forest, cells_of(forest, 2, 8)),
+                                       file_of(forest, cells_of(forest, 2, 4))};
+    for (const std::vector<char>& bytes : files) {
+      std::vector<char> sealed = bytes;
+      seal(sealed);
+      REQUIRE(sealed == bytes);
+    }
     int refused = 0;
     for (int round = 0; round < 400; ++round) {
-      std::vector<char> forged = bytes;
+      std::vector<char> forged = files[round % 2];
       for (std::size_t change = 0; change <= random.below(3); ++change) {
         const std::size_t at = random.below((forged.size() - 16) / 4) * 4;
         const auto value = static_cast<std::uint32_t>(random.below(4) == 0 ? random.next() : random.below(300));
@@ -300,7 +310,7 @@ TEST_CASE("the budget told for an item is the least that scores its cell") {
   const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 12), 1200, 1);
   const Vectors queries = random_vectors(vectors.layout, 20, 2);
   const Forest forest = with_holes(vectors);
-  const Cells cells = cells_of(forest, 2, false);  // without codes all that is scored may be answered
+  const Cells cells = cells_of(forest, 2, 0);  // without codes all that is scored may be answered
   const std::vector<std::int64_t> targets = {1, 4, 301, 0, 5000, -1};
   std::vector<std::int64_t> budgets(queries.count() * targets.size()), wanted;
   for (std::size_t q = 0; q < queries.count(); ++q) wanted.insert(wanted.end(), targets.begin(), targets.end());
@@ -316,6 +326,84 @@ TEST_CASE("the budget told for an item is the least that scores its cell") {
       }
       const auto found = ids_of(search_cells(forest, cells, queries.row(q), 1200, budget));
       CHECK(std::find(found.begin(), found.end(), targets[t]) != found.end());
+    }
+  }
+}
+
+TEST_CASE("cells so many that they are ranked by groups find nearly what all of them would") {
+  const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 4), 40000, 1);
+  const Vectors queries = random_vectors(vectors.layout, 300, 2);
+  const Forest forest = built(vectors, {{1, 7, 2}});
+  const Cells cells = cells_of(forest, 2, 0, 20000);
+  REQUIRE(cells.are_ranked_by_groups());
+  const Batch one = asked(forest, cells, queries, 5, 300, 1);
+  CHECK(one.ids == asked(forest, cells, queries, 5, 300, 3).ids);
+  std::vector<std::int64_t> budgets(queries.count() * 5);
+  Cancellation never;
+  cell_budgets_to_find_batch(forest, cells, queries.bytes.data(), queries.stride(), queries.count(), one.ids.data(), 5,
+                             2, never, budgets.data());
+  std::size_t n_found = 0;
+  for (std::size_t q = 0; q < queries.count(); ++q) {
+    const std::vector<std::int64_t> alone = ids_of(search_cells(forest, cells, queries.row(q), 5, 300));
+    CHECK(std::equal(alone.begin(), alone.end(), one.ids.begin() + static_cast<std::ptrdiff_t>(5 * q)));
+    for (const std::int64_t expected : ids_of(brute_force(forest, queries.row(q), 5))) {
+      n_found += std::find(alone.begin(), alone.end(), expected) != alone.end() ? 1 : 0;
+    }
+    const std::int64_t budget = budgets[5 * q + 4];
+    const std::vector<std::int64_t> within = ids_of(search_cells(forest, cells, queries.row(q), 5, budget));
+    CHECK(std::find(within.begin(), within.end(), alone[4]) != within.end());
+  }
+  CHECK(n_found > 5 * queries.count() * 9 / 10);
+}
+
+TEST_CASE("items numbered by cells are runs of the file, and the same items") {
+  for (const Metric metric : kMetrics) {
+    CAPTURE(std::string(metric_name(metric)));
+    const Vectors vectors = random_vectors(Layout::of(metric, 9), 900, 1);
+    const TemporaryFolder folder;
+    for (const bool on_disk : {false, true}) {
+      Index index(metric, 9);
+      if (on_disk) index.on_disk_build(folder.file("ordered.ann"));
+      index.add(vectors.bytes.data(), vectors.stride(), vectors.count(), nullptr);
+      CellSettings settings;
+      if (on_disk) {
+        settings.scratch_beside = folder.file("ordered.ann");
+        settings.resident_bytes = 1 << 16;
+      }
+      Cancellation never;
+      const std::vector<std::int32_t> rows = index.order_by_cells(settings, 2, never, kUnlimited);
+      REQUIRE(std::set<std::int32_t>(rows.begin(), rows.end()).size() == vectors.count());
+      CHECK(index.status().n_cells == 0);
+      index.build(4, 2, never);
+      CHECK(index.status().n_cells > 5);
+      index.save(folder.file("ordered.ann"), false);
+      Index again(metric, 9);
+      again.load(folder.file("ordered.ann"), false, never, true);
+      std::vector<char> item(vectors.stride());
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        const auto number = static_cast<std::int64_t>(i);
+        again.item_vectors(&number, 1, item.data());
+        const char* row = vectors.row(static_cast<std::size_t>(rows[i]));
+        CHECK(std::equal(item.begin(), item.end(), row));
+      }
+      const std::vector<Neighbor> found = again.nearest(vectors.row(17), 10, 5000);
+      const Forest plain = built(vectors);
+      const std::vector<Neighbor> expected = brute_force(plain, vectors.row(17), 10);
+      for (std::size_t i = 0; i < 10; ++i) CHECK(found[i].distance == expected[i].distance);
+      // Without an order of items.
+      CHECK(read_file(folder.file("ordered.ann.cells")).size() < cells_file_bytes(plain, cells_of(plain)));
+      // Another item would not be in the order.
+      Index more(metric, 9);
+      more.add(vectors.bytes.data(), vectors.stride(), 100, nullptr);
+      more.order_by_cells({}, 2, never, kUnlimited);
+      more.add_after_last(vectors.row(100), vectors.stride(), 1);
+      more.build(1, 2, never);
+      CHECK(more.status().n_cells == 0);
+      CHECK_THROWS_AS(more.order_by_cells({}, 2, never, kUnlimited), StateError);
+      Index holes(metric, 9);
+      const std::int64_t far = 7;
+      holes.add(vectors.bytes.data(), vectors.stride(), 1, &far);
+      CHECK_THROWS_AS(holes.order_by_cells({}, 2, never, kUnlimited), StateError);
     }
   }
 }

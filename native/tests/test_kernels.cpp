@@ -245,10 +245,16 @@ TEST_CASE("every table sums codes as plain loops do, and finds what is below a l
         const std::size_t block = item / kItemsOfBlock * groups * 4 * kItemsOfBlock;
         return blocks[block + i / 4 * 4 * kItemsOfBlock + item % kItemsOfBlock * 4 + i % 4];
       };
+      const auto nibble_of = [&](std::size_t item, std::size_t i) {
+        const int both = code_of(item, i / 8 * 4 + i % 4);
+        return i % 8 < 4 ? both & 15 : both >> 4;
+      };
       for (const std::size_t n_queries : {1, 3, 8, 13}) {
         std::vector<std::vector<std::uint8_t>> codes(n_queries, std::vector<std::uint8_t>(groups * 4));
         std::vector<std::vector<std::uint8_t>> weights = codes;
-        std::vector<const std::uint8_t*> code_rows, weight_rows;
+        std::vector<std::vector<std::uint8_t>> nibbles(n_queries, std::vector<std::uint8_t>(groups * 8));
+        std::vector<std::vector<std::uint8_t>> nibble_weights = nibbles;
+        std::vector<const std::uint8_t*> code_rows, weight_rows, nibble_rows, nibble_weight_rows;
         for (std::size_t q = 0; q < n_queries; ++q) {
           for (std::uint8_t& code : codes[q]) code = byte();
           for (std::uint8_t& weight : weights[q]) {
@@ -257,22 +263,40 @@ TEST_CASE("every table sums codes as plain loops do, and finds what is below a l
           }
           code_rows.push_back(codes[q].data());
           weight_rows.push_back(weights[q].data());
+          for (std::uint8_t& nibble : nibbles[q]) nibble = static_cast<std::uint8_t>(random.below(16));
+          for (std::uint8_t& weight : nibble_weights[q]) {
+            const auto any = static_cast<int>(random.below(255)) - 127;
+            weight = static_cast<std::uint8_t>(static_cast<std::int8_t>(random.below(4) == 0 ? -127 : any));
+          }
+          nibble_rows.push_back(nibbles[q].data());
+          nibble_weight_rows.push_back(nibble_weights[q].data());
         }
         for (const std::string& name : available_kernels()) {
           CAPTURE(name);
           const Kernels& k = kernels_named(name);
           std::vector<std::int32_t> sums(n_queries * n_items);
-          const auto agrees = [&](SumCodes sum, const std::vector<const std::uint8_t*>& rows, auto term) {
+          const auto agree = [&](SumCodes sum, const std::vector<const std::uint8_t*>& rows, std::size_t n_dimensions,
+                                 auto value_of, auto term) {
             sum(rows.data(), n_queries, blocks.data(), n_blocks, groups, sums.data());
             for (std::size_t q = 0; q < n_queries; ++q) {
               for (std::size_t item = 0; item < n_items; ++item) {
                 std::int32_t expected = 0;
-                for (std::size_t i = 0; i < groups * 4; ++i) expected += term(code_of(item, i), rows[q][i]);
+                for (std::size_t i = 0; i < n_dimensions; ++i) expected += term(value_of(item, i), rows[q][i]);
                 if (sums[q * n_items + item] != expected) return false;
               }
             }
             return true;
           };
+          const auto agrees = [&](SumCodes sum, const std::vector<const std::uint8_t*>& rows, auto term) {
+            return agree(sum, rows, groups * 4, code_of, term);
+          };
+          const auto nibbles_agree = [&](SumCodes sum, const std::vector<const std::uint8_t*>& rows, auto term) {
+            return agree(sum, rows, groups * 8, nibble_of, term);
+          };
+          CHECK(nibbles_agree(k.nibble_products, nibble_weight_rows,
+                              [](int code, std::uint8_t weight) { return code * static_cast<std::int8_t>(weight); }));
+          CHECK(nibbles_agree(k.nibble_differences, nibble_rows,
+                              [](int code, int other) { return std::abs(code - other); }));
           CHECK(agrees(k.code_products, weight_rows,
                        [](int code, std::uint8_t weight) { return code * static_cast<std::int8_t>(weight); }));
           CHECK(agrees(k.code_differences, code_rows, [](int code, int other) { return std::abs(code - other); }));

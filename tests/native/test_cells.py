@@ -243,9 +243,11 @@ def test_cells_need_a_forest_and_sensible_arguments() -> None:
     for wrong in (0, -3, "many", 1.5, None):
         with pytest.raises(ValueError, match="n_cells"):
             index.build_cells(wrong)  # type: ignore[arg-type]
-    for wrong in (4, "few", 16):
+    for wrong in (2, "few", 16):
         with pytest.raises(ValueError, match="codes"):
             index.build_cells(codes=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size"):
+        index.build_cells(batch_size=0)
     with pytest.raises(ValueError, match="n_jobs"):
         index.build_cells(n_jobs=0)
 

@@ -136,3 +136,30 @@ assert index.build(3)
 """,
         tmp_path,
     )
+
+
+def test_making_cells_keeps_to_the_bound_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    run_apart(
+        """
+with index_of(folder + "/forest") as index:
+    index.build(1, memory_limit=status("VmRSS") + 30_000_000)
+    index.save(folder + "/forest")
+    # The mark of the build is wiped out, to see that of the cells.
+    open("/proc/self/clear_refs", "w").write("5")
+    limit = status("VmRSS") + 46_000_000  # the items alone have 53 MB, a sample of theirs 17
+    index.build_cells(memory_limit=limit)
+    assert status("VmHWM") < limit, (limit, status("VmHWM"))
+    index.save(folder + "/forest")
+with AnnoyIndex(F, "euclidean") as index:
+    index.load(folder + "/forest")
+    index.build_cells()
+    open(folder + "/unbounded", "wb").write(index._cells_to_bytes())
+    try:
+        index.build_cells(memory_limit=status("VmRSS") + 1_000_000)
+        sys.exit("took a bound that it cannot keep to")
+    except ValueError as error:
+        assert "at least" in str(error), error
+""",
+        tmp_path,
+    )
+    assert (tmp_path / "forest.cells").read_bytes() == (tmp_path / "unbounded").read_bytes()

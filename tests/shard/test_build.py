@@ -205,11 +205,13 @@ def test_the_traced_budget_is_the_least_with_which_a_search_finds_the_neighbour(
     forest = AnnoyIndex(12, metric)
     forest.load(str(folder.local_path(f"{shard_folder(receipt.entry.uuid)}/forest.ann")))
     forest._open_cells(str(folder.local_path(f"{shard_folder(receipt.entry.uuid)}/cells.bin")))
+    item_of = np.argsort(np.load(folder.local_path(f"{shard_folder(receipt.entry.uuid)}/ids.npy")))  # ids are the rows
     distances, budgets = receipt.trace.distance_array(), receipt.trace.budget_array()
     assert distances.shape == budgets.shape == (300, 10)
     for row in task.sample_rows[::30]:
         sample = (rows[row] > 0.5 if metric == "hamming" else rows[row]).tolist()
-        own = sorted((forest.get_distance(row, other) for other in range(300) if other != row), reverse=metric == "dot")
+        its = int(item_of[row])
+        own = sorted((forest.get_distance(its, other) for other in range(300) if other != its), reverse=metric == "dot")
         assert distances[row] == pytest.approx(own[:10], rel=1e-4, abs=1e-4)
         # Few of the metrics have no ties: what is compared is how many of the neighbours a budget reaches.
         for budget in sorted(set(budgets[row].tolist())):
@@ -217,7 +219,7 @@ def test_the_traced_budget_is_the_least_with_which_a_search_finds_the_neighbour(
                 if spent < 1:
                     continue
                 met = forest.get_nns_by_vector(sample, 300, spent, include_distances=True)
-                reach = [distance for item, distance in zip(*met, strict=True) if item != row]
+                reach = [distance for item, distance in zip(*met, strict=True) if item != its]
                 found = sum(0 < one <= spent for one in budgets[row].tolist())
                 within = (
                     sum(one >= distances[row, -1] for one in reach)

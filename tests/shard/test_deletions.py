@@ -46,8 +46,9 @@ def test_sets_are_joined_in_new_files_and_the_old_ones_stay(folder: IndexFolder,
 
 def test_a_search_looks_at_no_deleted_item_and_counts_none(folder: IndexFolder, entry: ShardEntry) -> None:
     handle = ShardHandle(folder, entry, "angular", 8, "int64")
-    nearest = open_shard(handle).search(ROWS[:1], 300, 10**6).ids[0]
-    deleted = add_deletions(folder, entry, np.sort(nearest[:280]))
+    hits = open_shard(handle).search(ROWS[:1], 300, 10**6)
+    nearest, items = hits.ids[0], (hits.keys[0] & 0xFFFFFFFF).astype(np.int64)
+    deleted = add_deletions(folder, entry, np.sort(items[:280]))
     found = open_shard(ShardHandle(folder, deleted, "angular", 8, "int64")).search(ROWS[:1], 10, 10)
     assert found.ids[0].tolist() == nearest[280:290].tolist()
     assert open_shard(handle).search(ROWS[:1], 1, 10).ids[0].tolist() == [0]

@@ -48,7 +48,8 @@ def test_a_shard_answers_with_slot_item_and_id(make_task: MakeTask) -> None:
     hits = open_shard(handle_of(make_task(ROWS, ids=ids, shard_rows=100, slot=2))).search(ROWS[200:210], 3, 10**6)
     assert hits.ids[:, 0].tolist() == [f"row {row}" for row in range(200, 210)]
     assert (hits.keys >> 32 == 2).all()
-    assert (hits.keys & 0xFFFFFFFF)[:, 0].tolist() == list(range(10))
+    assert (hits.keys & 0xFFFFFFFF < 100).all()
+    assert len(set(hits.keys[:, 0].tolist())) == 10
     assert hits.distances[:, 0] == pytest.approx(0, abs=1e-3)
 
 

@@ -1,0 +1,78 @@
+// Which cells a query looks at: those with the nearest means. Where there are many cells, only those of the nearest
+// groups are compared with it.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/cells.hpp"
+#include "core/parallel.hpp"
+#include "core/ranked.hpp"
+
+namespace dask_annoy {
+
+// A query as a coder's items want it.
+struct CodedQuery {
+  std::vector<std::uint8_t> bytes;
+  float factor = 0.0f;
+
+  void set(const Coder& coder, const void* query) {
+    bytes.resize(coder.query_bytes());
+    factor = coder.code_query(query, bytes.data());
+  }
+};
+
+// Queries that are ranked together, coded for the means.
+struct CodedQueries {
+  const std::uint8_t* const* codes;
+  const float* factors;
+  std::size_t count;
+};
+
+// Ranks cells for one thread's queries. Whether a query comes alone or with others makes no difference to it.
+class CellRanker {
+ public:
+  // The nearest cells, as few as hold `budget` items together; nearest first if `in_order`. Valid until the next call.
+  const std::vector<Ranked>& nearest(const Cells& cells, const CodedQuery& query, std::size_t budget, bool in_order);
+
+  // The same for several queries, in no order of cells: choose(query, cells) is called for each.
+  template <class Choose>
+  void nearest_of_each(const Cells& cells, const CodedQueries& queries, std::size_t budget, Cancellation& cancellation,
+                       const Choose& choose) {
+    const std::size_t at_once = cells.are_ranked_by_groups() ? kQueriesByGroups : kQueriesOfTile;
+    for (std::size_t begin = 0; begin < queries.count; begin += at_once) {
+      cancellation.check();
+      const std::size_t count = std::min(at_once, queries.count - begin);
+      score(cells, {queries.codes + begin, queries.factors + begin, count}, budget);
+      for (std::size_t q = 0; q < count; ++q) {
+        choose(begin + q, select(cells, q, queries.factors[begin + q], budget, false));
+      }
+    }
+  }
+
+  // By cell, the least budget with which the query looks at it, or somewhat more.
+  void budgets(const Cells& cells, const CodedQuery& query, std::vector<std::size_t>& by_cell);
+
+ private:
+  // Whose sums with all means stay in the second-level cache.
+  static constexpr std::size_t kQueriesOfTile = 32;
+  // Enough for tiles of queries that share a group.
+  static constexpr std::size_t kQueriesByGroups = 256;
+
+  void score(const Cells& cells, const CodedQueries& queries, std::size_t budget);
+  void score_by_groups(const Cells& cells, const CodedQueries& queries, std::size_t budget);
+  void rank_groups(const Cells& cells, const std::int32_t* sums, float factor);
+  const std::vector<Ranked>& select(const Cells& cells, std::size_t q, float factor, std::size_t budget, bool in_order);
+
+  std::vector<std::int32_t> sums_;
+  std::vector<std::uint32_t> found_;
+  std::vector<Ranked> ranked_;
+  std::vector<float> sample_;
+  std::vector<Ranked> groups_;                                // nearest first
+  std::vector<std::vector<std::uint32_t>> queries_of_group_;  // that look into it
+  std::vector<std::vector<Ranked>> candidates_;               // by query, the cells of its groups
+};
+
+}  // namespace dask_annoy
