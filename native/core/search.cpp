@@ -10,13 +10,6 @@ namespace dask_annoy {
 
 namespace {
 
-// Annoy's default budget, without its overflow at 2^31.
-std::int64_t default_search_k(const Forest& forest, std::size_t n) {
-  const std::size_t roots = forest.roots.size();
-  constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max());
-  return static_cast<std::int64_t>(roots > 0 && n > kMost / roots ? kMost : n * roots);
-}
-
 // Scores candidates into scratch.best. In which order does not matter, so some are scored while others are still
 // sought: their rows come from memory while the walk uses the processor, and the other way round.
 class CandidateScorer {
@@ -59,13 +52,20 @@ class CandidateScorer {
 
 }  // namespace
 
+// Annoy's default budget is without its overflow at 2^31.
+std::size_t search_budget(const Forest& forest, std::size_t n, std::int64_t search_k) {
+  if (search_k != -1) return static_cast<std::size_t>(search_k);
+  const std::size_t roots = forest.roots.size();
+  constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max());
+  return roots > 0 && n > kMost / roots ? kMost : n * roots;
+}
+
 const std::vector<Neighbor>& search(const Forest& forest, const void* vector, std::size_t n, std::int64_t search_k,
                                     const ItemFilter* filter) {
   const BorrowedScratch borrowed;
   Scratch& scratch = *borrowed;
   const Query query = Query::of(forest.layout, vector);
-  if (search_k == -1) search_k = default_search_k(forest, n);
-  const auto budget = static_cast<std::size_t>(search_k);
+  const std::size_t budget = search_budget(forest, n, search_k);
   scratch.best.reset(n);
   CandidateScorer scorer(forest, query, scratch);
   if (filter != nullptr && budget > 0 && better_scanned(forest, *filter, budget)) {

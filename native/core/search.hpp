@@ -13,6 +13,9 @@
 
 namespace dask_annoy {
 
+// The candidates, repeats counted, that a search with this search_k is to meet.
+std::size_t search_budget(const Forest& forest, std::size_t n, std::int64_t search_k);
+
 // The n nearest items that a walk meets before it has met `search_k` item numbers (repeats count, a list counts
 // whole; −1 is Annoy's default of n times the trees, other negative numbers mean no bound). Distances in compared form.
 // With a filter only what passes is answered and counted, and where that costs less than a walk (at most max(search_k,

@@ -70,24 +70,28 @@ class Walk {
   // next node is on its way.
   template <class Meet, class Meanwhile>
   void run(Meet&& meet, Meanwhile&& meanwhile) {
-    while (!queue_.empty()) {
-      const Visit visit = queue_.top();
-      const NodeView node = forest_.node(visit.node);
-      const std::int32_t n = node.n_descendants();
-      const bool is_item = visit.node < forest_.n_items;
-      if (!is_item && n > forest_.layout.list_capacity) {
-        go_on_below(visit, node);
-        meanwhile();
-        continue;
-      }
-      queue_.pop();
-      if (!queue_.empty()) fetch_node(forest_, queue_.top().node);
-      if (!is_item) {
-        if (!meet(node.list(), static_cast<std::size_t>(n))) return;
-      } else if (n == 1 && !meet(&visit.node, std::size_t{1})) {
-        return;
-      }
+    const auto meet_leaf = [&](std::int32_t, const std::int32_t* items, std::size_t n) { return meet(items, n); };
+    while (step(meet_leaf, meanwhile)) {
     }
+  }
+
+  // One step of it: visits a node. `meet` is told the leaf's node, too: meet(leaf, items, n). False at the end.
+  template <class Meet, class Meanwhile>
+  bool step(Meet&& meet, Meanwhile&& meanwhile) {
+    if (queue_.empty()) return false;
+    const Visit visit = queue_.top();
+    const NodeView node = forest_.node(visit.node);
+    const std::int32_t n = node.n_descendants();
+    const bool is_item = visit.node < forest_.n_items;
+    if (!is_item && n > forest_.layout.list_capacity) {
+      go_on_below(visit, node);
+      meanwhile();
+      return true;
+    }
+    queue_.pop();
+    if (!queue_.empty()) fetch_node(forest_, queue_.top().node);
+    if (!is_item) return meet(visit.node, node.list(), static_cast<std::size_t>(n));
+    return n != 1 || meet(visit.node, &visit.node, std::size_t{1});
   }
 
  private:

@@ -151,13 +151,15 @@ struct DifferingBits {
 
 #elif defined(DASK_ANNOY_CODES_SSE2)
 
-constexpr std::size_t kQueriesAtOnce = 1;
+constexpr std::size_t kQueriesAtOnce = 2;
 constexpr std::size_t kBlocksAtOnce = 1;
 constexpr std::size_t kBlocksForOne = 1;
 
-// Two sums an item, which store() adds: without instructions for bytes, products are taken as 16-bit numbers.
+// A sum an item, and counts of bits that are still in single bytes: `runs` were added to each.
 struct Sums {
-  __m128i r[8];
+  __m128i r[4];
+  __m128i counts[4];
+  int runs;
 };
 struct Bytes {
   __m128i r[4];
@@ -165,7 +167,8 @@ struct Bytes {
 typedef __m128i Word;
 
 inline void clear(Sums& sums) {
-  for (__m128i& r : sums.r) r = _mm_setzero_si128();
+  for (int i = 0; i < 4; ++i) sums.r[i] = sums.counts[i] = _mm_setzero_si128();
+  sums.runs = 0;
 }
 inline Bytes bytes_at(const std::uint8_t* p) {
   Bytes bytes;
@@ -177,14 +180,26 @@ inline Word repeated(const std::uint8_t* p) {
   std::memcpy(&word, p, sizeof word);
   return _mm_set1_epi32(word);
 }
-inline void store(std::int32_t* out, const Sums& sums) {
+
+// Without instructions for bytes, those at even and at odd places are taken as 16-bit numbers.
+inline __m128i even(__m128i bytes) { return _mm_and_si128(bytes, _mm_set1_epi16(255)); }
+inline __m128i odd(__m128i bytes) { return _mm_srli_epi16(bytes, 8); }
+
+inline __m128i sum_of_four(__m128i bytes) {
+  return _mm_madd_epi16(_mm_add_epi16(even(bytes), odd(bytes)), _mm_set1_epi16(1));
+}
+
+inline void add_counts(Sums& sums) {
   for (int i = 0; i < 4; ++i) {
-    const __m128 low = _mm_castsi128_ps(sums.r[2 * i]);
-    const __m128 high = _mm_castsi128_ps(sums.r[2 * i + 1]);
-    const __m128i even = _mm_castps_si128(_mm_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
-    const __m128i odd = _mm_castps_si128(_mm_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * i), _mm_add_epi32(even, odd));
+    sums.r[i] = _mm_add_epi32(sums.r[i], sum_of_four(sums.counts[i]));
+    sums.counts[i] = _mm_setzero_si128();
   }
+  sums.runs = 0;
+}
+
+inline void store(std::int32_t* out, Sums& sums) {
+  if (sums.runs > 0) add_counts(sums);
+  for (int i = 0; i < 4; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 4 * i), sums.r[i]);
 }
 
 inline Bytes low_halves(Bytes bytes) {
@@ -196,37 +211,37 @@ inline Bytes high_halves(Bytes bytes) {
   return low_halves(bytes);
 }
 
-// Adds the products of unsigned bytes with 16-bit weights.
-inline void add_products(Sums& sums, int i, __m128i codes, __m128i weights) {
-  const __m128i zero = _mm_setzero_si128();
-  sums.r[2 * i] = _mm_add_epi32(sums.r[2 * i], _mm_madd_epi16(_mm_unpacklo_epi8(codes, zero), weights));
-  sums.r[2 * i + 1] = _mm_add_epi32(sums.r[2 * i + 1], _mm_madd_epi16(_mm_unpackhi_epi8(codes, zero), weights));
-}
-
 struct Products {
   static void add(Sums& sums, const Bytes& codes, Word query) {
-    const __m128i weights = _mm_unpacklo_epi8(query, _mm_cmpgt_epi8(_mm_setzero_si128(), query));
-    for (int i = 0; i < 4; ++i) add_products(sums, i, codes.r[i], weights);
+    const __m128i even_weights = _mm_srai_epi16(_mm_slli_epi16(query, 8), 8);
+    const __m128i odd_weights = _mm_srai_epi16(query, 8);
+    for (int i = 0; i < 4; ++i) {
+      const __m128i products =
+          _mm_add_epi32(_mm_madd_epi16(even(codes.r[i]), even_weights), _mm_madd_epi16(odd(codes.r[i]), odd_weights));
+      sums.r[i] = _mm_add_epi32(sums.r[i], products);
+    }
   }
 };
 struct Differences {
   static void add(Sums& sums, const Bytes& codes, Word query) {
     for (int i = 0; i < 4; ++i) {
       const __m128i difference = _mm_or_si128(_mm_subs_epu8(codes.r[i], query), _mm_subs_epu8(query, codes.r[i]));
-      add_products(sums, i, difference, _mm_set1_epi16(1));
+      sums.r[i] = _mm_add_epi32(sums.r[i], sum_of_four(difference));
     }
   }
 };
 struct DifferingBits {
   static void add(Sums& sums, const Bytes& codes, Word query) {
+    constexpr int kMostRuns = 31;  // of at most 8 each
     const __m128i two = _mm_set1_epi8(0x55), four = _mm_set1_epi8(0x33), eight = _mm_set1_epi8(0x0f);
     for (int i = 0; i < 4; ++i) {
       __m128i x = _mm_xor_si128(codes.r[i], query);
       x = _mm_sub_epi8(x, _mm_and_si128(_mm_srli_epi16(x, 1), two));
       x = _mm_add_epi8(_mm_and_si128(x, four), _mm_and_si128(_mm_srli_epi16(x, 2), four));
       x = _mm_and_si128(_mm_add_epi8(x, _mm_srli_epi16(x, 4)), eight);
-      add_products(sums, i, x, _mm_set1_epi16(1));
+      sums.counts[i] = _mm_add_epi8(sums.counts[i], x);
     }
+    if (++sums.runs == kMostRuns) add_counts(sums);
   }
 };
 
@@ -364,26 +379,6 @@ void sum_codes(const std::uint8_t* const* queries, std::size_t n_queries, const 
   for (; q < n_queries; ++q) {
     sum_queries<Op, Packing, 1, kBlocksForOne>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
   }
-}
-
-// In parts of one block, so that the comparison is one for all its items and a block without any costs no branch more.
-std::size_t find_below(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
-                       std::uint32_t* found) {
-  std::size_t n_found = 0;
-  for (std::size_t begin = 0; begin < n; begin += kItems) {
-    float scores[kItems];
-    std::uint32_t any = 0;
-    for (std::size_t i = 0; i < kItems; ++i) {
-      scores[i] = biases[begin + i] + factor * static_cast<float>(sums[begin + i]);
-      any |= scores[i] < limit ? 1u : 0u;
-    }
-    if (any == 0) continue;
-    for (std::size_t i = 0; i < kItems; ++i) {
-      found[n_found] = static_cast<std::uint32_t>(begin + i);
-      n_found += scores[i] < limit ? 1 : 0;
-    }
-  }
-  return n_found;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The kernels against plain loops in the order of lanes that kernels.hpp promises.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -103,6 +104,90 @@ TEST_CASE("every table scores rows as it scores pairs, in any order of rows") {
   }
 }
 
+TEST_CASE("every table scores tiles as it scores pairs, for any number of queries and rows") {
+  for (const std::size_t width : {32, 64, 96, 256}) {
+    for (const std::size_t n_rows : {kRowsOfTile, 3 * kRowsOfTile}) {
+      const std::vector<float> rows = uneven(n_rows * width, 4);
+      for (std::size_t n_queries = 1; n_queries <= 11; ++n_queries) {
+        const std::vector<float> values = uneven(n_queries * width, 3);
+        std::vector<const float*> queries;
+        for (std::size_t q = 0; q < n_queries; ++q) queries.push_back(values.data() + q * width);
+        const std::size_t stride = n_rows + 5;
+        for (const std::string& name : available_kernels()) {
+          CAPTURE(name);
+          const Kernels& k = kernels_named(name);
+          const auto agrees = [&](ScoreTile score, auto score_pair) {
+            std::vector<float> out(n_queries * stride, -1.0f);
+            score(queries.data(), n_queries, rows.data(), n_rows, width, out.data(), stride);
+            bool same = true;
+            for (std::size_t q = 0; q < n_queries; ++q) {
+              for (std::size_t r = 0; r < n_rows; ++r) {
+                same &= same_bits(out[q * stride + r], score_pair(queries[q], rows.data() + r * width, width));
+              }
+              for (std::size_t r = n_rows; r < stride; ++r) same &= out[q * stride + r] == -1.0f;
+            }
+            return same;
+          };
+          CHECK(agrees(k.dot_tile, k.dot));
+          CHECK(agrees(k.squared_l2_tile, k.squared_l2));
+          CHECK(agrees(k.l1_tile, k.l1));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("padding with zeros changes no bit, not even the sign of zero") {
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    const Kernels& k = kernels_named(name);
+    for (std::size_t width = 1; width <= 70; ++width) {
+      const std::size_t padded = (width + 31) / 32 * 32;
+      std::vector<float> query = uneven(width, 3), row(kRowsOfTile * padded);
+      if (width % 3 == 0) std::fill(query.begin(), query.end(), -0.0f);
+      const std::vector<float> values = uneven(width, 4);
+      std::copy(values.begin(), values.end(), row.begin());
+      const float plain[] = {k.dot(query.data(), values.data(), width),
+                             k.squared_l2(query.data(), values.data(), width),
+                             k.l1(query.data(), values.data(), width)};
+      query.resize(padded);
+      const float* queries[] = {query.data()};
+      const ScoreTile tiles[] = {k.dot_tile, k.squared_l2_tile, k.l1_tile};
+      for (std::size_t t = 0; t < 3; ++t) {
+        float out[kRowsOfTile];
+        tiles[t](queries, 1, row.data(), kRowsOfTile, padded, out, kRowsOfTile);
+        CHECK(same_bits(out[0], plain[t]));
+      }
+    }
+  }
+}
+
+TEST_CASE("every table finds what is not above a limit, and what is no number") {
+  Random random(13);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  const float some[] = {0.0f, -0.0f, 1.0f, -1.0f, 3.5f, kInfinity, -kInfinity, kNaN};
+  for (const std::size_t n : {16, 48}) {
+    for (int round = 0; round < 50; ++round) {
+      std::vector<float> values(n), scales(n);
+      for (float& value : values) value = some[random.below(8)];
+      for (float& scale : scales) scale = some[random.below(8)];
+      for (const float limit : some) {
+        std::vector<std::uint32_t> expected;
+        for (std::uint32_t i = 0; i < n; ++i) {
+          if (!(values[i] * scales[i] > limit)) expected.push_back(i);
+        }
+        for (const std::string& name : available_kernels()) {
+          CAPTURE(name);
+          std::vector<std::uint32_t> found(n + 1);
+          found.resize(kernels_named(name).find_not_above(values.data(), scales.data(), n, limit, found.data()));
+          CHECK(found == expected);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("every table counts differing bits") {
   Random random(5);
   for (const std::string& name : available_kernels()) {
@@ -151,7 +236,7 @@ TEST_CASE("a table that is unknown is refused by name and the one in use stays")
 TEST_CASE("every table sums codes as plain loops do, and finds what is below a limit") {
   Random random(11);
   const auto byte = [&] { return static_cast<std::uint8_t>(random.below(256)); };
-  for (const std::size_t groups : {1, 2, 7, 64}) {
+  for (const std::size_t groups : {1, 2, 7, 31, 64}) {
     for (const std::size_t n_blocks : {1, 2, 5}) {
       const std::size_t n_items = n_blocks * kItemsOfBlock;
       std::vector<std::uint8_t> blocks(n_items * groups * 4);
