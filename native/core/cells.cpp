@@ -62,19 +62,18 @@ std::size_t cells_memory(const Layout& layout, std::size_t n_items, const CellSe
 
 CellSettings within_memory(const Forest& forest, CellSettings settings, std::size_t memory_limit,
                            std::size_t resident) {
-  constexpr std::size_t kLeastOfForest = std::size_t{8} << 20;
-  constexpr std::size_t kOfThread = std::size_t{4}
-                                    << 20;  // pages got between two looks at the bound, and what it holds
+  constexpr std::size_t kBeyond = std::size_t{12} << 20;   // that the system maps without being asked
+  constexpr std::size_t kOfThread = std::size_t{6} << 20;  // got between two looks at the bound, and what it holds
   if (forest.file) settings.scratch_beside = forest.file->path;
   const auto n_items = static_cast<std::size_t>(forest.n_items);
-  const std::size_t taken = resident + cells_memory(forest.layout, n_items, settings) + settings.n_threads * kOfThread;
-  const std::size_t least = taken + (forest.mapping ? kLeastOfForest : 0);
+  const std::size_t least = resident + cells_memory(forest.layout, n_items, settings) + settings.n_threads * kOfThread +
+                            (forest.mapping ? kBeyond : 0);
   if (memory_limit < least) {
     throw std::invalid_argument("memory_limit is " + std::to_string(memory_limit) + " bytes, but cells need at least " +
                                 std::to_string(least) + ", of which the process has " + std::to_string(resident) +
                                 " already");
   }
-  settings.resident_bytes = memory_limit - taken;
+  settings.resident_bytes = memory_limit - least;
   return settings;
 }
 

@@ -187,8 +187,8 @@ class CellBuilder {
       if (id < forest_.n_items) {
         if (n == 1) items_.push_back(id);
       } else if (n <= layout_.list_capacity) {
-        pages_.looked_at(static_cast<std::size_t>(n));
         for (std::int32_t i = 0; i < n; ++i) {
+          pages_.looked_at(1);
           if (forest_.node(node.list()[i]).n_descendants() == 1) items_.push_back(node.list()[i]);
         }
       } else {
@@ -319,10 +319,10 @@ class CellBuilder {
       for (std::size_t cell = begin; cell < end; ++cell) {
         sum.reset();
         for (std::uint32_t i = lists_.starts[cell]; i < lists_.starts[cell + 1]; ++i) {
+          pages_.looked_at(1);
           sum.add_item(forest_.node(items_[lists_.members[i]]));
         }
         sum.mean(means.at(cell));
-        pages_.looked_at(lists_.size(cell));
       }
     });
     return means;

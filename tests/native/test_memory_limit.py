@@ -146,7 +146,7 @@ with index_of(folder + "/forest") as index:
     index.save(folder + "/forest")
     # The mark of the build is wiped out, to see that of the cells.
     open("/proc/self/clear_refs", "w").write("5")
-    limit = status("VmRSS") + 46_000_000  # the items alone have 53 MB, a sample of theirs 17
+    limit = status("VmRSS") + 50_000_000  # the items alone have 53 MB, and a sample of theirs 17
     index.build_cells(memory_limit=limit)
     assert status("VmHWM") < limit, (limit, status("VmHWM"))
     index.save(folder + "/forest")
