@@ -1,11 +1,13 @@
 """Types of the native module; ``stubtest`` checks them against what was built."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Self, final, overload
+from typing import Any, Literal, Self, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer
+
+_SearchMethod: TypeAlias = Literal["auto", "exact", "trees", "leaves", "cells"]
 
 def available_kernels() -> list[str]: ...
 def active_kernels() -> str: ...
@@ -17,6 +19,7 @@ def larger_is_better(metric: str) -> bool: ...
 def node_size(metric: str, width: int) -> int: ...
 def list_capacity(metric: str, width: int) -> int: ...
 def estimate_cells(n_items: int, width: int, metric: str) -> int: ...
+def cells_pay(n_items: int, width: int, metric: str) -> bool: ...
 def estimate_build(
     n_items: int,
     width: int,
@@ -70,6 +73,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> list[int]: ...
     @overload
     def get_nns_by_item(
@@ -81,6 +85,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_item(
@@ -92,6 +97,7 @@ class AnnoyIndex:
         include_distances: Literal[True],
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
@@ -103,6 +109,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> list[int]: ...
     @overload
     def get_nns_by_vector(
@@ -114,6 +121,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
@@ -125,6 +133,7 @@ class AnnoyIndex:
         include_distances: Literal[True],
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vectors(
@@ -138,6 +147,7 @@ class AnnoyIndex:
         packed: bool = False,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> NDArray[np.int64]: ...
     @overload
     def get_nns_by_vectors(
@@ -151,6 +161,7 @@ class AnnoyIndex:
         packed: bool = False,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_vectors(
@@ -164,6 +175,7 @@ class AnnoyIndex:
         packed: bool = False,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_items(
@@ -176,6 +188,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> NDArray[np.int64]: ...
     @overload
     def get_nns_by_items(
@@ -188,6 +201,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_items(
@@ -200,6 +214,7 @@ class AnnoyIndex:
         n_jobs: int = -1,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_within_by_vector(
@@ -273,6 +288,18 @@ class AnnoyIndex:
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
     ) -> tuple[list[int], list[float]]: ...
+    def _plan_search(
+        self,
+        n_queries: int,
+        n: int,
+        search_k: int = -1,
+        n_jobs: int = -1,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
+    ) -> dict[str, Any]: ...
+    def _set_as_annoy(self, as_annoy: bool, /) -> None: ...
     def budgets_to_find(
         self, X: ArrayLike, targets: NDArray[np.int64], n_jobs: int = -1, *, packed: bool = False
     ) -> NDArray[np.int64]: ...
@@ -282,6 +309,7 @@ class AnnoyIndex:
     def load_bytes(self, data: Buffer, *, name: str = "bytes") -> None: ...
     def _cells_to_bytes(self) -> bytes: ...
     def _open_cells(self, fn: str, prefault: bool = False) -> None: ...
+    def _has_cells_at(self, fn: str) -> bool: ...
     def _load_cells(self, data: Buffer, *, name: str = "bytes") -> None: ...
     def _status(self) -> dict[str, Any]: ...
     @overload

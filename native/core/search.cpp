@@ -10,13 +10,6 @@ namespace dask_annoy {
 
 namespace {
 
-// Annoy's default budget, without its overflow at 2^31.
-std::int64_t default_search_k(const Forest& forest, std::size_t n) {
-  const std::size_t roots = forest.roots.size();
-  constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max());
-  return static_cast<std::int64_t>(roots > 0 && n > kMost / roots ? kMost : n * roots);
-}
-
 // Scores candidates into scratch.best. In which order does not matter, so some are scored while others are still
 // sought: their rows come from memory while the walk uses the processor, and the other way round.
 class CandidateScorer {
@@ -59,20 +52,37 @@ class CandidateScorer {
 
 }  // namespace
 
+// Annoy's default budget, without its overflow at 2^31.
+std::size_t tree_budget_of(std::size_t n_trees, std::size_t n, std::int64_t search_k) {
+  if (search_k != -1) return static_cast<std::size_t>(search_k);
+  constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max());
+  return n_trees > 0 && n > kMost / n_trees ? kMost : n * n_trees;
+}
+
 const std::vector<Neighbor>& search(const Forest& forest, const void* vector, std::size_t n, std::int64_t search_k,
                                     const ItemFilter* filter) {
+  const std::size_t budget = tree_budget_of(forest.roots.size(), n, search_k);
+  if (filter == nullptr || budget == 0 || !better_scanned(forest, *filter, budget)) {
+    return search_trees(forest, vector, n, search_k, filter);
+  }
   const BorrowedScratch borrowed;
   Scratch& scratch = *borrowed;
   const Query query = Query::of(forest.layout, vector);
-  if (search_k == -1) search_k = default_search_k(forest, n);
-  const auto budget = static_cast<std::size_t>(search_k);
   scratch.best.reset(n);
   CandidateScorer scorer(forest, query, scratch);
-  if (filter != nullptr && budget > 0 && better_scanned(forest, *filter, budget)) {
-    each_block(*filter, kScoredAtOnce, scratch.candidates,
-               [&](const std::vector<std::int32_t>& items) { scorer.score(items.data(), items.size()); });
-    return scratch.best.sorted();
-  }
+  each_block(*filter, kScoredAtOnce, scratch.candidates,
+             [&](const std::vector<std::int32_t>& items) { scorer.score(items.data(), items.size()); });
+  return scratch.best.sorted();
+}
+
+const std::vector<Neighbor>& search_trees(const Forest& forest, const void* vector, std::size_t n,
+                                          std::int64_t search_k, const ItemFilter* filter) {
+  const BorrowedScratch borrowed;
+  Scratch& scratch = *borrowed;
+  const Query query = Query::of(forest.layout, vector);
+  const std::size_t budget = tree_budget_of(forest.roots.size(), n, search_k);
+  scratch.best.reset(n);
+  CandidateScorer scorer(forest, query, scratch);
   SeenItems seen(forest, scratch);
   const auto meanwhile = [&] { scorer.score_some(seen.items()); };
   if (filter != nullptr) {

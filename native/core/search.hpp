@@ -21,6 +21,13 @@ namespace dask_annoy {
 const std::vector<Neighbor>& search(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k,
                                     const ItemFilter* filter = nullptr);
 
+// The same by a walk, however few pass.
+const std::vector<Neighbor>& search_trees(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k,
+                                          const ItemFilter* filter = nullptr);
+
+// The item numbers that a search for n neighbours meets at most: search_k, or what it stands for.
+std::size_t tree_budget_of(std::size_t n_trees, std::size_t n, std::int64_t search_k);
+
 // Many queries on several threads. Query q is vector q of `queries` (rows of layout.vector_bytes() at least
 // `stride` bytes apart); answers go to row q of `ids` and `distances` (n a row, as returned to users), padded with −1
 // and the metric's missing distance.
