@@ -7,6 +7,7 @@
 
 #include "core/layout.hpp"
 #include "core/parallel.hpp"
+#include "core/tile_scoring.hpp"
 #include "core/topk.hpp"
 
 namespace dask_annoy {
@@ -29,7 +30,7 @@ class ExactSearch {
  private:
   Layout layout_;
   std::size_t k_;
-  std::vector<char> queries_;
+  PackedQueries queries_;
   std::vector<TopK> best_;
 };
 

@@ -31,7 +31,7 @@ std::vector<Neighbor> Index::View::nearest(const void* query, std::size_t n, con
                                            const ItemFilter* filter) const {
   switch (plan(options, 1, n, 1, filter).method) {
     case SearchMethod::exact:
-      return scan(query, n, filter);
+      return search_exact(*forest_, query, n, filter);
     case SearchMethod::cells:
       return search_cells(*forest_, *cells_, query, n, options.search_k, filter);
     case SearchMethod::automatic:
@@ -53,6 +53,11 @@ void Index::View::nearest_batch(const char* queries, std::size_t stride, std::si
   const SearchPlan plan = this->plan(options, count, n, n_threads, filter);
   switch (plan.method) {
     case SearchMethod::exact:
+      if (count == 1) {
+        return one_by_one([&](const char* query) -> const std::vector<Neighbor>& {
+          return search_exact(*forest_, query, n, filter);
+        });
+      }
       return search_exact_batch(*forest_, queries, stride, count, n, n_threads, cancellation, ids, distances, filter);
     case SearchMethod::leaves:
       return search_leaves_batch(*forest_, queries, stride, count, n, options.search_k, n_threads, cancellation, ids,
@@ -72,20 +77,6 @@ void Index::View::nearest_batch(const char* queries, std::size_t stride, std::si
   one_by_one([&](const char* query) -> const std::vector<Neighbor>& {
     return search_trees(*forest_, query, n, options.search_k, filter);
   });
-}
-
-std::vector<Neighbor> Index::View::scan(const void* query, std::size_t n, const ItemFilter* filter) const {
-  n = std::min(n, static_cast<std::size_t>(forest_->n_items));
-  std::vector<std::int64_t> ids(n);
-  std::vector<float> distances(n);
-  Cancellation never;
-  search_exact_batch(*forest_, static_cast<const char*>(query), layout_.vector_bytes(), 1, n, 1, never, ids.data(),
-                     distances.data(), filter);
-  std::vector<Neighbor> found;
-  for (std::size_t i = 0; i < n && ids[i] >= 0; ++i) {
-    found.push_back({returned_distance(layout_.metric, distances[i]), ids[i]});  // the other way is the same way
-  }
-  return found;
 }
 
 }  // namespace dask_annoy

@@ -89,8 +89,6 @@ class Index::View {
   }
 
  private:
-  std::vector<Neighbor> scan(const void* query, std::size_t n, const ItemFilter* filter) const;
-
   const Layout& layout_;
   std::shared_lock<IndexMutex> lock_;
   std::shared_ptr<const Forest> forest_;

@@ -162,7 +162,7 @@ double SearchCosts::of(SearchMethod method) const {
 
 SearchPlan plan_search(const SearchRequest& request) {
   const Estimator estimator(request);
-  const std::size_t tree_budget = tree_budget_of(request.n_trees, request.n, request.search_k);
+  const std::size_t tree_budget = search_budget(request.n_trees, request.n, request.search_k);
   const std::size_t cell_budget =
       cell_budget_of(request.n_items, request.n_trees, request.n, request.search_k, request.n_passing);
   const bool has_cells = request.n_cells > 0;

@@ -79,10 +79,14 @@ void score_nodes(const Layout& layout, const Query& query, const RowSet& nodes, 
 
 void score_rows(const Layout& layout, const Query& query, const RowSet& rows, const float* squared_norms, float* out) {
   score_vectors(layout, query, rows, out);
-  if (stores_norm(layout.metric)) {
-    for (std::size_t r = 0; r < rows.count; ++r) out[r] = angular(out[r], query.squared_norm, squared_norms[r]);
+  finish_sums(layout.metric, query.squared_norm, squared_norms, out, rows.count);
+}
+
+void finish_sums(Metric metric, float query_squared_norm, const float* squared_norms, float* sums, std::size_t n) {
+  if (stores_norm(metric)) {
+    for (std::size_t r = 0; r < n; ++r) sums[r] = angular(sums[r], query_squared_norm, squared_norms[r]);
   }
-  finish(layout.metric, out, rows.count);
+  finish(metric, sums, n);
 }
 
 float score_pair(const Layout& layout, const char* node_a, const char* node_b) {

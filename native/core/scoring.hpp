@@ -24,6 +24,10 @@ void score_nodes(const Layout& layout, const Query& query, const RowSet& nodes, 
 // Scores bare vectors; `squared_norms` holds theirs (angular only, else null).
 void score_rows(const Layout& layout, const Query& query, const RowSet& rows, const float* squared_norms, float* out);
 
+// The last steps of scoring: from sums over vectors (products; squares for euclidean) to distances, in place.
+// `squared_norms` holds the rows' (angular only).
+void finish_sums(Metric metric, float query_squared_norm, const float* squared_norms, float* sums, std::size_t n);
+
 // One item against another, both as nodes.
 float score_pair(const Layout& layout, const char* node_a, const char* node_b);
 

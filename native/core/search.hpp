@@ -13,6 +13,9 @@
 
 namespace dask_annoy {
 
+// The candidates, repeats counted, that a search with this search_k is to meet.
+std::size_t search_budget(std::size_t n_trees, std::size_t n, std::int64_t search_k);
+
 // The n nearest items that a walk meets before it has met `search_k` item numbers (repeats count, a list counts
 // whole; −1 is Annoy's default of n times the trees, other negative numbers mean no bound). Distances in compared form.
 // With a filter only what passes is answered and counted, and where that costs less than a walk (at most max(search_k,
@@ -25,8 +28,9 @@ const std::vector<Neighbor>& search(const Forest& forest, const void* query, std
 const std::vector<Neighbor>& search_trees(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k,
                                           const ItemFilter* filter = nullptr);
 
-// The item numbers that a search for n neighbours meets at most: search_k, or what it stands for.
-std::size_t tree_budget_of(std::size_t n_trees, std::size_t n, std::int64_t search_k);
+// The n nearest of all items that pass.
+const std::vector<Neighbor>& search_exact(const Forest& forest, const void* query, std::size_t n,
+                                          const ItemFilter* filter = nullptr);
 
 // Many queries on several threads. Query q is vector q of `queries` (rows of layout.vector_bytes() at least
 // `stride` bytes apart); answers go to row q of `ids` and `distances` (n a row, as returned to users), padded with −1

@@ -31,6 +31,11 @@ class TopK {
 
   std::size_t capacity() const { return heap_.capacity(); }
 
+  // Neighbours farther than this are not wanted. For k above 0.
+  float limit() const {
+    return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : heap_.front().distance;
+  }
+
   // Distances are never NaN: scoring turns NaN into infinity.
   void offer(float distance, std::int64_t id) {
     const Neighbor candidate{distance, id};

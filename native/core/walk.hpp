@@ -70,6 +70,12 @@ class Walk {
   // next node is on its way.
   template <class Meet, class Meanwhile>
   void run(Meet&& meet, Meanwhile&& meanwhile) {
+    run_leaves([&](std::int32_t, const std::int32_t* items, std::size_t n) { return meet(items, n); }, meanwhile);
+  }
+
+  // The same for meet(leaf, items, n), which is told the leaf's node.
+  template <class Meet, class Meanwhile>
+  void run_leaves(Meet&& meet, Meanwhile&& meanwhile) {
     while (!queue_.empty()) {
       const Visit visit = queue_.top();
       const NodeView node = forest_.node(visit.node);
@@ -83,8 +89,8 @@ class Walk {
       queue_.pop();
       if (!queue_.empty()) fetch_node(forest_, queue_.top().node);
       if (!is_item) {
-        if (!meet(node.list(), static_cast<std::size_t>(n))) return;
-      } else if (n == 1 && !meet(&visit.node, std::size_t{1})) {
+        if (!meet(visit.node, node.list(), static_cast<std::size_t>(n))) return;
+      } else if (n == 1 && !meet(visit.node, &visit.node, std::size_t{1})) {
         return;
       }
     }

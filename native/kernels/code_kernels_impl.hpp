@@ -313,25 +313,5 @@ void sum_codes(const std::uint8_t* const* queries, std::size_t n_queries, const 
   }
 }
 
-// In parts of one block, so that the comparison is one for all its items and a block without any costs no branch more.
-std::size_t find_below(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
-                       std::uint32_t* found) {
-  std::size_t n_found = 0;
-  for (std::size_t begin = 0; begin < n; begin += kItems) {
-    float scores[kItems];
-    std::uint32_t any = 0;
-    for (std::size_t i = 0; i < kItems; ++i) {
-      scores[i] = biases[begin + i] + factor * static_cast<float>(sums[begin + i]);
-      any |= scores[i] < limit ? 1u : 0u;
-    }
-    if (any == 0) continue;
-    for (std::size_t i = 0; i < kItems; ++i) {
-      found[n_found] = static_cast<std::uint32_t>(begin + i);
-      n_found += scores[i] < limit ? 1 : 0;
-    }
-  }
-  return n_found;
-}
-
 }  // namespace
 }  // namespace dask_annoy

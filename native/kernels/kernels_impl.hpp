@@ -204,6 +204,12 @@ void move_centroid(float* centroid, float keep, const float* x, float take, std:
 }
 
 }  // namespace
+}  // namespace dask_annoy
+
+#include "kernels/find_kernels_impl.hpp"
+#include "kernels/tile_kernels_impl.hpp"
+
+namespace dask_annoy {
 
 extern const Kernels DASK_ANNOY_TABLE;
 const Kernels DASK_ANNOY_TABLE = {
@@ -221,6 +227,10 @@ const Kernels DASK_ANNOY_TABLE = {
     sum_codes<Differences>,
     sum_codes<DifferingBits>,
     find_below,
+    score_tile<Product>,
+    score_tile<SquaredDifference>,
+    score_tile<AbsoluteDifference>,
+    find_not_above,
 };
 
 }  // namespace dask_annoy

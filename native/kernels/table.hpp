@@ -23,6 +23,14 @@ constexpr std::size_t kItemsOfBlock = 16;
 using SumCodes = void (*)(const std::uint8_t* const* queries, std::size_t n_queries, const std::uint8_t* blocks,
                           std::size_t n_blocks, std::size_t groups, std::int32_t* out);
 
+// Rows that lie side by side are scored in whole tiles of so many.
+constexpr std::size_t kRowsOfTile = 16;
+
+// out[q * out_stride + r] = f(query q, row r), with the bits that the pair has alone. All vectors are padded with zeros
+// to `width`, a multiple of 32; row r lies at rows + r * width; n_rows is a multiple of kRowsOfTile.
+using ScoreTile = void (*)(const float* const* queries, std::size_t n_queries, const float* rows, std::size_t n_rows,
+                           std::size_t width, float* out, std::size_t out_stride);
+
 struct Kernels {
   const char* name;
 
@@ -48,6 +56,15 @@ struct Kernels {
   // kItemsOfBlock, and `found` has room for n + 1.
   std::size_t (*find_below)(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
                             std::uint32_t* found);
+
+  ScoreTile dot_tile;
+  ScoreTile squared_l2_tile;
+  ScoreTile l1_tile;
+
+  // The places i where value * scale is not above the limit (NaN is not), ascending; returns their number. `n` is a
+  // multiple of kRowsOfTile, and `found` has room for n + 1.
+  std::size_t (*find_not_above)(const float* values, const float* scales, std::size_t n, float limit,
+                                std::uint32_t* found);
 };
 
 }  // namespace dask_annoy
