@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,8 @@ class ShardTask:
         Neighbours of the sample's rows that are traced.
     block_bytes : int
         Bound on the rows read at a time.
+    cells : "auto", int or False
+        How many cells the shard gets, or that it gets none.
     """
 
     folder: IndexFolder
@@ -84,6 +86,7 @@ class ShardTask:
     sample_rows: tuple[int, ...]
     k: int
     block_bytes: int
+    cells: int | Literal["auto", False] = "auto"
 
 
 def forest_seed(seed: int, slot: int) -> int:
@@ -132,8 +135,11 @@ def build_shard(
         rows = task.row_stop - task.row_start
         forest._build_within(task.n_trees, working_memory(task.metric, task.width, rows, task.n_trees), n_jobs=n_jobs)
         forest.save(str(directory / FOREST_FILE))  # maps the file anew and checks each node
-        forest.build_cells(n_jobs=n_jobs)
-        (directory / CELLS_FILE).write_bytes(forest._cells_to_bytes())
+        files = [FOREST_FILE, *id_files]
+        if task.cells is not False:
+            forest.build_cells(task.cells, n_jobs=n_jobs)
+            (directory / CELLS_FILE).write_bytes(forest._cells_to_bytes())
+            files.insert(1, CELLS_FILE)
         trace = _trace(task, sample, exact, forest, n_jobs)
         forest.unload()
         entry = ShardEntry(
@@ -144,7 +150,7 @@ def build_shard(
             row_stop=task.row_stop,
             n_trees=task.n_trees,
             seed=forest_seed(task.seed, task.slot),
-            files=tuple(file_entry(directory / file) for file in (FOREST_FILE, CELLS_FILE, *id_files)),
+            files=tuple(file_entry(directory / file) for file in files),
         )
         for file in entry.files:
             task.folder.upload(directory / file.name, f"{shard_folder(attempt)}/{file.name}")
