@@ -19,11 +19,6 @@ constexpr float kNone = std::numeric_limits<float>::infinity();
 constexpr std::size_t kQueriesOfTile = 32;  // scored against a cell at a time: their sums stay in the first-level cache
 constexpr std::size_t kQueriesOfTask = 8192;  // most, so that what is kept for them stays small
 
-// How many of the best by codes are scored exactly. Measured: fewer lose neighbours that the codes misplace.
-std::size_t shortlist_size(Metric metric, std::size_t n) {
-  return is_binary(metric) ? n : n + std::max<std::size_t>(30, 2 * n);
-}
-
 // A score and a number as one integer, in the order of pairs: what is sorted most is then compared fastest.
 using Ranked = std::uint64_t;
 
@@ -228,6 +223,11 @@ void score_shortlist(const Forest& forest, const Query& query, Shortlist& shortl
 }
 
 }  // namespace
+
+// Measured: fewer lose neighbours that the codes misplace.
+std::size_t shortlist_size(Metric metric, std::size_t n) {
+  return is_binary(metric) ? n : n + std::max<std::size_t>(30, 2 * n);
+}
 
 std::size_t cell_budget_of(std::size_t n_items, std::size_t n_trees, std::size_t n, std::int64_t search_k,
                            std::optional<std::size_t> n_passing) {

@@ -48,11 +48,12 @@ void CodeBlocks::put(std::size_t item, const std::uint8_t* codes) {
   for (std::size_t g = 0; g < groups_; ++g) std::memcpy(block + g * 4 * kItemsOfBlock, codes + 4 * g, 4);
 }
 
+std::size_t Coder::bytes_of(const Layout& layout) {
+  return is_binary(layout.metric) ? 8 * layout.words : (layout.width + 3) / 4 * 4;
+}
+
 Coder::Coder(const Layout& layout, std::vector<float> low, std::vector<float> step)
-    : layout_(layout),
-      groups_(is_binary(layout.metric) ? 2 * layout.words : (layout.width + 3) / 4),
-      low_(std::move(low)),
-      step_(std::move(step)) {}
+    : layout_(layout), groups_(bytes_of(layout) / 4), low_(std::move(low)), step_(std::move(step)) {}
 
 Coder Coder::learn(const Layout& layout, const float* vectors, std::size_t count) {
   if (is_binary(layout.metric)) return {layout, {}, {}};

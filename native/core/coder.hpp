@@ -51,6 +51,7 @@ class Coder {
   // From ranges() of another.
   Coder(const Layout& layout, std::vector<float> low, std::vector<float> step);
 
+  static std::size_t bytes_of(const Layout& layout);  // of a code
   std::size_t groups() const { return groups_; }
   std::size_t bytes() const { return 4 * groups_; }
   const std::vector<float>& low() const { return low_; }

@@ -19,111 +19,132 @@ namespace {
 constexpr double kImpossible = std::numeric_limits<double>::infinity();
 constexpr double kNanosecond = 1e-9;
 
-// What work costs on one thread, in nanoseconds: something each time, and something a unit (a float, or a word of 64
-// bits). Measured by `python -m benchmarks.planner --fit` on a server of 2025 (AVX-512, 2 MiB of second-level cache,
-// data sets of 50,000 to 200,000 items, so mostly not in the cache), which also shows what a choice by them loses.
-// Other machines differ mostly by a common factor, which no choice depends on.
+// What work costs on one thread, in nanoseconds: something each time, and something a unit: a float, a word of 64 bits,
+// or a byte of a code.
+//
+// Fitted to what `python -m benchmarks.planner` measures (text256, sift128, orb256, 1,000 to 200,000 items, 1 to 2,048
+// queries at once, budgets of 300 to 5,000; AVX-512 with VNNI, 2 MiB of second-level cache), which also shows where a
+// choice by them was not the fastest, and what that lost: 1 to 2 % in the mean. Other machines differ mostly by a
+// factor that all of them have, which no choice depends on.
 struct Work {
   double each;
   double unit;
+
+  double of(double units) const { return each + unit * units; }
 };
 
 struct Constants {
-  Work read;         // an item brought from memory in sequence; queries of a batch share it
-  Work fetch;        // an item brought from memory in no order
-  Work score;        // an item against a query, when it is at hand
-  Work tile;         // the same in a tile of queries and items
-  Work meet;         // an item number met by a walk, without scoring what it stands for
-  double leaf;       // an item number met by a walk of a batch, kept for later
-  Work code;         // a code against a query; here a unit is a byte
-  Work code_tile;    // the same, in a tile
-  Work coded_query;  // to code a query, and to begin
+  Work alone;        // exact: an item read from memory and scored, for one query
+  Work tiled;        // exact: an item scored in a tile of queries and items
+  Work packed;       // exact: an item read and made part of a tile, which a batch shares
+  Work gathered;     // an item of a list scored, wherever it lies
+  double tree;       // trees: the way down a tree of up to a thousand items
+  double level;      // trees: the same for each doubling of the items
+  Work met;          // trees: an item number met, what it stands for scored if it is new
+  Work met_far;      // trees: more for each doubling of the items, as less of what is met lies in the cache
+  double leaf_tree;  // leaves: as for trees
+  double leaf_level;
+  double leaf_met;
+  Work leaf_read;   // leaves: an item of a leaf read, which the queries of the leaf share in part
+  double coded;     // cells: to code a query and to take up its work
+  Work mean;        // cells: a mean scored and its cell ranked; its unit is a byte, as of all below
+  Work code;        // cells: a code scored
+  Work mean_tiled;  // the same for a batch
+  Work code_tiled;
+  Work code_read;  // cells: a code brought into the cache, which the queries of a cell share
 };
 
-constexpr Constants kFloats = {{4.0, 0.11}, {25.0, 0.2},  {3.0, 0.065},  {1.6, 0.032}, {28.0, 0.05},
-                               30.0,        {1.1, 0.012}, {0.9, 0.0065}, {1500.0, 1.0}};
-constexpr Constants kBits = {{2.0, 0.9}, {20.0, 2.0}, {3.0, 0.9},  {1.2, 0.35},  {22.0, 0.2},
-                             25.0,       {0.9, 0.03}, {0.7, 0.02}, {1000.0, 0.1}};
-constexpr double kPerTree = 150.0;   // a walk's way to its first leaf
-constexpr double kPerQuery = 300.0;  // to take a query up and to hand over its answer
-constexpr double kRankCell = 2.0;    // a cell put in its place among the nearest, beside its mean's score
-constexpr double kShortlistOfN = 3.0;
-constexpr double kShortlistAtLeast = 30.0;
+constexpr Constants kProducts = {{10.0, 0.113}, {1.0, 0.013},  {29.0, 0.15},  {15.0, 0.15}, 550.0,
+                                 120.0,         {1.8, 0.0},    {0.0, 0.036},  400.0,        125.0,
+                                 2.6,           {15.0, 0.227}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
+                                 {4.7, 0.0042}, {2.4, 0.0037}, {12.0, 0.0137}};
+constexpr Constants kDifferences = {{10.0, 0.113}, {1.0, 0.0205}, {29.0, 0.15},  {15.0, 0.15}, 450.0,
+                                    100.0,         {3.6, 0.0},    {0.0, 0.027},  450.0,        90.0,
+                                    2.5,           {15.0, 0.227}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
+                                    {4.7, 0.0042}, {2.4, 0.0037}, {12.0, 0.0137}};
+constexpr Constants kBits = {{4.0, 0.9}, {0.1, 0.036}, {5.0, 0.6},   {10.0, 1.0},  675.0,        50.0,
+                             {0.0, 0.0}, {15.0, 0.4},  600.0,        72.0,         13.0,         {48.0, 0.75},
+                             3500.0,     {3.5, 0.028}, {2.8, 0.025}, {2.5, 0.017}, {2.0, 0.009}, {7.5, 0.03}};
+constexpr double kPerQuery = 2500.0;  // to take a query up in a batch and to hand over its answer
+constexpr double kNear = 1000.0;      // items of a forest that the cache holds
 
+const Constants& constants_of(Metric metric) {
+  switch (metric) {
+    case Metric::angular:
+    case Metric::dot:
+      return kProducts;
+    case Metric::euclidean:
+    case Metric::manhattan:
+      return kDifferences;
+    case Metric::hamming:
+      break;
+  }
+  return kBits;
+}
+
+// Nanoseconds a query, on one thread.
 class Estimator {
  public:
   explicit Estimator(const SearchRequest& request)
       : request_(request),
-        is_binary_(is_binary(request.layout.metric)),
-        constants_(is_binary_ ? kBits : kFloats),
-        units_(static_cast<double>(is_binary_ ? request.layout.words : request.layout.width)),
+        costs_(constants_of(request.layout.metric)),
+        units_(static_cast<double>(is_binary(request.layout.metric) ? request.layout.words : request.layout.width)),
         n_queries_(static_cast<double>(std::max<std::size_t>(1, request.n_queries))),
         n_items_(static_cast<double>(request.n_items)),
-        passing_(request.n_passing ? static_cast<double>(*request.n_passing) : n_items_) {}
+        n_trees_(static_cast<double>(request.n_trees)),
+        passing_(request.n_passing ? static_cast<double>(*request.n_passing) : n_items_),
+        doublings_(std::max(0.0, std::log2(n_items_ / kNear))) {}
 
-  // Per query, on one thread.
   double exact() const {
-    const double shared = of(request_.n_passing ? constants_.fetch : constants_.read) / n_queries_;
-    const double scored = of(constants_.tile) + (of(constants_.score) - of(constants_.tile)) / n_queries_;
-    return kPerQuery + passing_ * (shared + scored);
+    if (request_.n_queries <= 1) return passing_ * (request_.n_passing ? costs_.gathered : costs_.alone).of(units_);
+    return kPerQuery + passing_ * (costs_.tiled.of(units_) + costs_.packed.of(units_) / n_queries_);
   }
 
   double trees(std::size_t budget) const {
-    return walk(budget) + met(budget) * (of(constants_.fetch) + of(constants_.score));
+    const double each = costs_.met.of(units_) + doublings_ * costs_.met_far.of(units_);
+    return n_trees_ * (costs_.tree + doublings_ * costs_.level) + met(budget) * each + passed_by(budget);
   }
 
   double leaves(std::size_t budget) const {
-    // How many queries meet an item, at least one: they share its way from memory.
+    // How many queries meet an item: the more, the fewer leaves are read for one of them only.
     const double sharing = std::max(1.0, n_queries_ * met(budget) / std::max(1.0, n_items_));
-    return walk(budget) + met(budget) * (constants_.leaf + of(constants_.fetch) / sharing + of(constants_.tile) +
-                                         (of(constants_.score) - of(constants_.tile)) / sharing);
+    const double each = doublings_ * costs_.leaf_met + costs_.leaf_read.of(units_) / std::sqrt(sharing);
+    return n_trees_ * (costs_.leaf_tree + doublings_ * costs_.leaf_level) + met(budget) * each + passed_by(budget);
   }
 
   double cells(std::size_t budget, bool one_by_one) const {
-    const double n_cells = static_cast<double>(request_.n_cells);
-    const double size = n_items_ / std::max(1.0, n_cells);
-    const double scored = std::min(n_items_, static_cast<double>(budget) + size / 2.0);
-    const double shortlist = std::min(scored, is_binary_ ? static_cast<double>(request_.n)
-                                                         : std::max(static_cast<double>(request_.n) + kShortlistAtLeast,
-                                                                    kShortlistOfN * static_cast<double>(request_.n)));
-    const double code_bytes = static_cast<double>(mean_bytes());
-    const auto by_code = [&](const Work& work) { return work.each + work.unit * code_bytes; };
-    const Work& code = one_by_one ? constants_.code : constants_.code_tile;
-    const double exactly = of(constants_.fetch) + of(constants_.score);
-    const double ranking =
-        constants_.coded_query.each + constants_.coded_query.unit * code_bytes + n_cells * (by_code(code) + kRankCell);
-    if (request_.code_bytes == 0) return kPerQuery + ranking + scored * exactly;
-    return kPerQuery + ranking + scored * by_code(code) + shortlist * exactly;
+    const auto n_cells = static_cast<double>(request_.n_cells);
+    const double scored = std::min(n_items_, static_cast<double>(budget) + n_items_ / std::max(1.0, n_cells) / 2.0);
+    const auto bytes = static_cast<double>(Coder::bytes_of(request_.layout));
+    const double ranked = costs_.coded + n_cells * (one_by_one ? costs_.mean : costs_.mean_tiled).of(bytes);
+    if (request_.code_bytes == 0) return ranked + scored * costs_.gathered.of(units_);
+    const double sharing = std::max(1.0, n_queries_ * scored / std::max(1.0, n_items_));
+    const double code =
+        one_by_one ? costs_.code.of(bytes) : costs_.code_tiled.of(bytes) + costs_.code_read.of(bytes) / sharing;
+    const auto shortlist = static_cast<double>(shortlist_size(request_.layout.metric, request_.n));
+    return ranked + scored * code + std::min(scored, shortlist) * kScattered * costs_.gathered.of(units_);
   }
 
  private:
-  double of(const Work& work) const { return work.each + work.unit * units_; }
-
-  // Means have codes even where items have none.
-  std::size_t mean_bytes() const {
-    return request_.code_bytes > 0 ? request_.code_bytes
-                                   : (is_binary_ ? 8 * request_.layout.words : (request_.layout.width + 3) / 4 * 4);
-  }
+  static constexpr double kScattered = 2.0;  // the best by codes lie all over the forest
 
   // Items that a walk scores.
-  double met(std::size_t budget) const {
-    return std::min(static_cast<double>(budget), passing_ * static_cast<double>(request_.n_trees));
-  }
+  double met(std::size_t budget) const { return std::min(static_cast<double>(budget), passing_ * n_trees_); }
 
-  double walk(std::size_t budget) const {
-    // What does not pass is passed by, which costs a share of what scoring does.
-    const double passed_by = met(budget) * (n_items_ / std::max(1.0, passing_) - 1.0);
-    return kPerQuery + static_cast<double>(request_.n_trees) * kPerTree + met(budget) * of(constants_.meet) +
-           passed_by * of(constants_.meet) / kPassedBy;
+  // What does not pass costs a share of what scoring does.
+  double passed_by(std::size_t budget) const {
+    const double others = met(budget) * (n_items_ / std::max(1.0, passing_) - 1.0);
+    return others * costs_.gathered.of(units_) / kPassedBy;
   }
 
   const SearchRequest& request_;
-  bool is_binary_;
-  Constants constants_;
+  const Constants& costs_;
   double units_;
   double n_queries_;
   double n_items_;
+  double n_trees_;
   double passing_;
+  double doublings_;
 };
 
 [[noreturn]] void refuse(const std::string& why) { throw StateError(why); }
@@ -201,6 +222,9 @@ SearchPlan plan_search(const SearchRequest& request) {
   if (request.n_passing && better_scanned(request.n_items, *request.n_passing, budget)) {
     return choose(SearchMethod::exact, "few items pass the filter");
   }
+  if ((has_cells || !request.as_annoy) && request.n_items <= kScannedAlways) {
+    return choose(SearchMethod::exact, "there are few items");
+  }
   if (has_cells) {
     if (budget >= request.n_items) return choose(SearchMethod::exact, "the search budget is all items");
     if (exact <= cells) return choose(SearchMethod::exact, "it costs no more than the cells, and misses nothing");
@@ -223,7 +247,7 @@ bool cells_pay(const Layout& layout, std::size_t n_items) {
   request.n_items = n_items;
   request.n_trees = 1;
   request.n_cells = best_n_cells(n_items);
-  request.code_bytes = Coder(layout, {}, {}).bytes();
+  request.code_bytes = Coder::bytes_of(layout);
   request.n = 1;
   return plan_search(request).method == SearchMethod::cells;
 }
