@@ -55,12 +55,12 @@ struct Constants {
 };
 
 constexpr Constants kProducts = {{10.0, 0.113}, {1.0, 0.013},  {29.0, 0.15},  {15.0, 0.15}, 550.0,
-                                 120.0,         {1.8, 0.0},    {0.0, 0.036},  400.0,        125.0,
-                                 2.6,           {15.0, 0.227}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
+                                 120.0,         {1.8, 0.0},    {0.0, 0.036},  475.0,        125.0,
+                                 2.6,           {18.0, 0.29}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
                                  {4.7, 0.0042}, {2.4, 0.0037}, {12.0, 0.0137}};
 constexpr Constants kDifferences = {{10.0, 0.113}, {1.0, 0.0205}, {29.0, 0.15},  {15.0, 0.15}, 450.0,
-                                    100.0,         {3.6, 0.0},    {0.0, 0.027},  450.0,        90.0,
-                                    2.5,           {15.0, 0.227}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
+                                    100.0,         {3.6, 0.0},    {0.0, 0.027},  450.0,        95.0,
+                                    2.5,           {18.0, 0.29}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
                                     {4.7, 0.0042}, {2.4, 0.0037}, {12.0, 0.0137}};
 constexpr Constants kBits = {{4.0, 0.9}, {0.1, 0.036}, {5.0, 0.6},   {10.0, 1.0},  675.0,        50.0,
                              {0.0, 0.0}, {15.0, 0.4},  600.0,        72.0,         13.0,         {48.0, 0.75},
@@ -106,6 +106,8 @@ class Estimator {
   }
 
   double leaves(std::size_t budget) const {
+    if (request_.n_queries <= 1)
+      return trees(budget) + met(budget) * costs_.leaf_read.of(units_);  // none to share with
     // How many queries meet an item: the more, the fewer leaves are read for one of them only.
     const double sharing = std::max(1.0, n_queries_ * met(budget) / std::max(1.0, n_items_));
     const double each = doublings_ * costs_.leaf_met + costs_.leaf_read.of(units_) / std::sqrt(sharing);

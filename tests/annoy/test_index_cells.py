@@ -126,6 +126,11 @@ def test_other_values_of_cells_are_refused(cells: object) -> None:
 
 def test_the_parameter_goes_with_copies_pickles_and_descriptions() -> None:
     index = Index(WIDTH, cells=False).fit(rows(300), n_trees=2)
-    for other in (index.clone(), pickle.loads(pickle.dumps(index)), index.rebuild(), Index.from_metadata(index.to_metadata())):
+    for other in (
+        index.clone(),
+        pickle.loads(pickle.dumps(index)),
+        index.rebuild(),
+        Index.from_metadata(index.to_metadata()),
+    ):
         assert other.cells is False
     assert pickle.loads(pickle.dumps(index)).explain_search(1, 5).method == "trees"

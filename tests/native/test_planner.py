@@ -165,7 +165,9 @@ def test_what_cannot_be_had_is_refused() -> None:
     ):
         with pytest.raises(RuntimeError, match=r"has no cells, .*call build_cells\(\)"):
             ask("cells")
-        with pytest.raises(ValueError, match="method must be 'auto', 'exact', 'trees', 'leaves' or 'cells', got 'hnsw'"):
+        with pytest.raises(
+            ValueError, match="method must be 'auto', 'exact', 'trees', 'leaves' or 'cells', got 'hnsw'"
+        ):
             ask("hnsw")
     empty = AnnoyIndex(WIDTH, "angular")
     assert empty.get_nns_by_vector(query[0], 3, method="exact") == []
