@@ -53,7 +53,7 @@ void Index::View::nearest_batch(const char* queries, std::size_t stride, std::si
   const SearchPlan plan = this->plan(options, count, n, n_threads, filter);
   switch (plan.method) {
     case SearchMethod::exact:
-      if (count == 1) {
+      if (plan.one_by_one) {
         return one_by_one([&](const char* query) -> const std::vector<Neighbor>& {
           return search_exact(*forest_, query, n, filter);
         });

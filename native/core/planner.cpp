@@ -24,7 +24,7 @@ constexpr double kNanosecond = 1e-9;
 //
 // Fitted to what `python -m benchmarks.planner` measures (text256, sift128, orb256, 1,000 to 200,000 items, 1 to 2,048
 // queries at once, budgets of 300 to 5,000; AVX-512 with VNNI, 2 MiB of second-level cache), which also shows where a
-// choice by them was not the fastest, and what that lost: 1 to 2 % in the mean. Other machines differ mostly by a
+// choice by them was not the fastest, and what that lost. Other machines differ mostly by a
 // factor that all of them have, which no choice depends on.
 struct Work {
   double each;
@@ -56,16 +56,18 @@ struct Constants {
 
 constexpr Constants kProducts = {{10.0, 0.113}, {1.0, 0.013},  {29.0, 0.15},  {15.0, 0.15}, 550.0,
                                  120.0,         {1.8, 0.0},    {0.0, 0.036},  475.0,        125.0,
-                                 2.6,           {18.0, 0.29}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
+                                 2.6,           {18.0, 0.29},  4500.0,        {0.0, 0.06},  {2.8, 0.0225},
                                  {4.7, 0.0042}, {2.4, 0.0037}, {12.0, 0.0137}};
 constexpr Constants kDifferences = {{10.0, 0.113}, {1.0, 0.0205}, {29.0, 0.15},  {15.0, 0.15}, 450.0,
                                     100.0,         {3.6, 0.0},    {0.0, 0.027},  450.0,        95.0,
-                                    2.5,           {18.0, 0.29}, 4500.0,        {0.0, 0.06},  {2.8, 0.0225},
+                                    2.5,           {18.0, 0.29},  4500.0,        {0.0, 0.06},  {2.8, 0.0225},
                                     {4.7, 0.0042}, {2.4, 0.0037}, {12.0, 0.0137}};
 constexpr Constants kBits = {{4.0, 0.9}, {0.1, 0.036}, {5.0, 0.6},   {10.0, 1.0},  675.0,        50.0,
                              {0.0, 0.0}, {15.0, 0.4},  600.0,        72.0,         13.0,         {48.0, 0.75},
                              3500.0,     {3.5, 0.028}, {2.8, 0.025}, {2.5, 0.017}, {2.0, 0.009}, {7.5, 0.03}};
 constexpr double kPerQuery = 2500.0;  // to take a query up in a batch and to hand over its answer
+constexpr double kFilterWord = 0.3;   // 64 items of a filter passed by at once, where each query looks for what passes
+constexpr double kFilterBit = 1.0;    // an item of a filter looked at
 constexpr double kNear = 1000.0;      // items of a forest that the cache holds
 
 const Constants& constants_of(Metric metric) {
@@ -95,9 +97,14 @@ class Estimator {
         passing_(request.n_passing ? static_cast<double>(*request.n_passing) : n_items_),
         doublings_(std::max(0.0, std::log2(n_items_ / kNear))) {}
 
-  double exact() const {
-    if (request_.n_queries <= 1) return passing_ * (request_.n_passing ? costs_.gathered : costs_.alone).of(units_);
-    return kPerQuery + passing_ * (costs_.tiled.of(units_) + costs_.packed.of(units_) / n_queries_);
+  double exact(bool one_by_one) const {
+    const double looked_through = request_.n_passing ? n_items_ : 0.0;  // in the filter, for what passes
+    if (one_by_one) {
+      return looked_through * kFilterWord / 64.0 +
+             passing_ * (request_.n_passing ? costs_.gathered : costs_.alone).of(units_);
+    }
+    return kPerQuery + looked_through * kFilterBit / n_queries_ +
+           passing_ * (costs_.tiled.of(units_) + costs_.packed.of(units_) / n_queries_);
   }
 
   double trees(std::size_t budget) const {
@@ -197,16 +204,19 @@ SearchPlan plan_search(const SearchRequest& request) {
   const double scale = static_cast<double>(request.n_queries) * kNanosecond / threads;
   const double together = has_cells ? estimator.cells(cell_budget, false) : kImpossible;
   const double alone = has_cells ? estimator.cells(cell_budget, true) : kImpossible;
-  const double exact = estimator.exact();
+  const double exact_alone = estimator.exact(true);
+  const double exact_together = request.n_queries > 1 ? estimator.exact(false) : kImpossible;
+  const double exact = std::min(exact_alone, exact_together);
   const double trees = estimator.trees(tree_budget);
   const double leaves = estimator.leaves(tree_budget);
   const double cells = std::min(together, alone);
-  plan.one_by_one = request.n_queries == 1 || alone < together;
   plan.costs = {exact * scale, trees * scale, leaves * scale, cells * scale};
 
   const auto choose = [&](SearchMethod method, const char* reason) {
     plan.method = method;
     plan.reason = reason;
+    plan.one_by_one =
+        request.n_queries <= 1 || (method == SearchMethod::exact ? exact_alone < exact_together : alone < together);
     return plan;
   };
   if (request.method == SearchMethod::cells && !has_cells) {

@@ -58,7 +58,7 @@ struct SearchRequest {
 
 struct SearchPlan {
   SearchMethod method = SearchMethod::trees;
-  bool one_by_one = false;  // of cells: each query by itself, as they are too few to share cells; the same answers
+  bool one_by_one = false;  // of exact and cells: each query by itself, as they share too little; the same answers
   SearchCosts costs;        // wall time with all threads
   std::string reason;       // why this method, for people
 };

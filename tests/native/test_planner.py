@@ -142,6 +142,17 @@ def test_the_choice_does_not_depend_on_threads_or_kernels() -> None:
         use_kernels(available_kernels()[-1])
 
 
+@pytest.mark.parametrize("metric", ANNOYS_METRICS)
+def test_few_that_pass_are_found_alike_by_few_queries_and_by_many(metric: str) -> None:
+    index, queries = index_of(metric), rows(metric, 300, 2)
+    few = np.arange(0, N_ITEMS, 150)
+    many_at_once = index.get_nns_by_vectors(queries, N, 5, include_distances=True, include=few)
+    for n_queries in (1, 3):
+        some = index.get_nns_by_vectors(queries[:n_queries], N, 5, include_distances=True, include=few)
+        for found, expected in zip(some, many_at_once, strict=True):
+            np.testing.assert_array_equal(found, expected[:n_queries])
+
+
 def test_a_plan_says_what_was_asked_and_can_be_read() -> None:
     index = index_of("dot", cells=False)
     plan = index.explain_search(20, 5, 400, method="exact")
