@@ -1,11 +1,13 @@
 """Types of the native module; ``stubtest`` checks them against what was built."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Self, final, overload
+from typing import Any, Literal, Self, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer
+
+_SearchMethod: TypeAlias = Literal["auto", "exact", "trees", "leaves", "cells"]
 
 def available_kernels() -> list[str]: ...
 def active_kernels() -> str: ...
@@ -17,6 +19,7 @@ def larger_is_better(metric: str) -> bool: ...
 def node_size(metric: str, width: int) -> int: ...
 def list_capacity(metric: str, width: int) -> int: ...
 def estimate_cells(n_items: int, width: int, metric: str) -> int: ...
+def cells_pay(n_items: int, width: int, metric: str) -> bool: ...
 def estimate_build(
     n_items: int,
     width: int,
@@ -85,6 +88,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> list[int]: ...
     @overload
     def get_nns_by_item(
@@ -96,6 +100,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_item(
@@ -107,6 +112,7 @@ class AnnoyIndex:
         include_distances: Literal[True],
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
@@ -118,6 +124,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> list[int]: ...
     @overload
     def get_nns_by_vector(
@@ -129,6 +136,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vector(
@@ -140,6 +148,7 @@ class AnnoyIndex:
         include_distances: Literal[True],
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[list[int], list[float]]: ...
     @overload
     def get_nns_by_vectors(
@@ -153,6 +162,7 @@ class AnnoyIndex:
         packed: bool = False,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> NDArray[np.int64]: ...
     @overload
     def get_nns_by_vectors(
@@ -166,6 +176,7 @@ class AnnoyIndex:
         packed: bool = False,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_vectors(
@@ -179,6 +190,7 @@ class AnnoyIndex:
         packed: bool = False,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_items(
@@ -191,6 +203,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> NDArray[np.int64]: ...
     @overload
     def get_nns_by_items(
@@ -203,6 +216,7 @@ class AnnoyIndex:
         *,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_by_items(
@@ -215,6 +229,7 @@ class AnnoyIndex:
         n_jobs: int = -1,
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
     @overload
     def get_nns_within_by_vector(
@@ -288,6 +303,18 @@ class AnnoyIndex:
         include: ArrayLike | None = None,
         exclude: ArrayLike | None = None,
     ) -> tuple[list[int], list[float]]: ...
+    def _plan_search(
+        self,
+        n_queries: int,
+        n: int,
+        search_k: int = -1,
+        n_jobs: int = -1,
+        *,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+        method: _SearchMethod = "auto",
+    ) -> dict[str, Any]: ...
+    def _set_as_annoy(self, as_annoy: bool, /) -> None: ...
     def budgets_to_find(
         self, X: ArrayLike, targets: NDArray[np.int64], n_jobs: int = -1, *, packed: bool = False
     ) -> NDArray[np.int64]: ...
@@ -297,6 +324,7 @@ class AnnoyIndex:
     def load_bytes(self, data: Buffer, *, name: str = "bytes") -> None: ...
     def _cells_to_bytes(self) -> bytes: ...
     def _open_cells(self, fn: str, prefault: bool = False) -> None: ...
+    def _has_cells_at(self, fn: str) -> bool: ...
     def _load_cells(self, data: Buffer, *, name: str = "bytes") -> None: ...
     def _status(self) -> dict[str, Any]: ...
     @overload

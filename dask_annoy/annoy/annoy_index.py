@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from dask_annoy import _native
 from dask_annoy.annoy.display import html_table
@@ -21,11 +21,13 @@ from dask_annoy.annoy.file_argument import (
     write_to,
 )
 from dask_annoy.annoy.pickled import by_file, by_value, restore
+from dask_annoy.annoy.search_plan import SearchMethod, SearchPlan
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from typing_extensions import Buffer
 
-__all__ = ["AnnoyIndex"]
+__all__ = ["AnnoyIndex", "make_paying_cells"]
 
 
 _CELLS: Final = ".cells"  # after the forest's name
@@ -106,7 +108,7 @@ class AnnoyIndex(_native.AnnoyIndex):
         fn: FileName | ReadableFile,
         prefault: bool = False,
         *,
-        cells: bool = False,
+        cells: bool | Literal["auto"] = False,
         storage_options: Mapping[str, Any] | None = None,
     ) -> bool:
         """Check a file and use it; if it is refused, the index stays as it was.
@@ -118,9 +120,10 @@ class AnnoyIndex(_native.AnnoyIndex):
             path) or left in anything with ``read`` is copied to memory; while that lasts it is there twice.
         prefault : bool
             Read the mapped file into memory at once; of no effect where nothing is mapped.
-        cells : bool
-            Use the cells beside the file, too, and make them anew if there are none: see `build_cells`. Without them
-            answers are Annoy's.
+        cells : bool or "auto"
+            Use the cells beside the file, too, and make them anew if there are none: see `build_cells`. "auto" makes
+            them only where there are so many items that searches would use them, and also where the cells beside the
+            file are another forest's. Without cells answers are Annoy's.
         storage_options : mapping, optional
             What fsspec needs beside the URL.
 
@@ -151,19 +154,30 @@ class AnnoyIndex(_native.AnnoyIndex):
                     beside = read_file(place.url + _CELLS, place.storage_options)
             self._load_content(forest, beside, place.name, cells)
             return True
-        return super().load(place.path, prefault, cells=cells)
+        if cells != "auto":
+            return super().load(place.path, prefault, cells=cells)
+        loaded = _native.AnnoyIndex(super().f, super().metric)
+        loaded.load(place.path, prefault)
+        if loaded._has_cells_at(place.path + _CELLS):
+            loaded._open_cells(place.path + _CELLS, prefault)
+        else:
+            make_paying_cells(loaded)
+        self._adopt(loaded)
+        return True
 
-    def _load_content(self, forest: bytes, beside: bytes | None, name: str, cells: bool) -> None:
+    def _load_content(self, forest: bytes, beside: bytes | None, name: str, cells: bool | Literal["auto"]) -> None:
         """Use bytes of a forest and, if wanted, of its cells; if one is refused, the index stays as it was."""
         if not cells:
             super().load_bytes(forest, name=name)
             return
         loaded = _native.AnnoyIndex(super().f, super().metric)
         loaded.load_bytes(forest, name=name)
-        if beside is None:
-            loaded.build_cells()
-        else:
+        if beside is not None:
             loaded._load_cells(beside, name=name + _CELLS)
+        elif cells == "auto":
+            make_paying_cells(loaded)
+        else:
+            loaded.build_cells()
         self._adopt(loaded)
 
     def on_disk_build(self, fn: FileName) -> bool:
@@ -213,6 +227,37 @@ class AnnoyIndex(_native.AnnoyIndex):
         index.load_bytes(data)
         return index
 
+    def explain_search(
+        self,
+        n_queries: int,
+        n: int,
+        search_k: int = -1,
+        *,
+        n_jobs: int = -1,
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+        method: SearchMethod = "auto",
+    ) -> SearchPlan:
+        """Say how a search would go about it, why, and what each method would take. Searches nothing.
+
+        It is what a search with the same arguments asks itself, and follows from nothing else: so it also tells what a
+        search has done. `get_nns_by_vector` and `get_nns_by_item` are searches of one query.
+
+        Parameters
+        ----------
+        n_queries : int
+            Queries of the call.
+        n, search_k, n_jobs, include, exclude, method
+            As the search's.
+
+        Raises
+        ------
+        RuntimeError
+            If the index is not built, or `method` is "cells" and there are none.
+        """
+        plan = self._plan_search(n_queries, n, search_k, n_jobs, include=include, exclude=exclude, method=method)
+        return SearchPlan(n_queries=n_queries, n=n, search_k=search_k, **plan)
+
     def __repr__(self) -> str:
         return super().__repr__().replace("AnnoyIndex", type(self).__name__, 1)
 
@@ -220,12 +265,13 @@ class AnnoyIndex(_native.AnnoyIndex):
         return html_table(type(self).__name__, self)
 
     def __sizeof__(self) -> int:
-        """Count what lies in memory; mapped pages are the kernel's."""
+        """Count what lies in memory, and cells, mapped or not; mapped pages of the forest are the kernel's."""
         if self.closed:
             return object.__sizeof__(self)
         status = self._status()
         on_disk = status["file"] is not None or status["building_file"] is not None
-        return object.__sizeof__(self) + (0 if on_disk else int(status["n_bytes"]))
+        forest = 0 if on_disk else int(status["n_bytes"])
+        return object.__sizeof__(self) + forest + int(status["cells_bytes"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -248,6 +294,15 @@ class AnnoyIndex(_native.AnnoyIndex):
         if not self._status()["is_built"]:
             raise OSError(errno.EINVAL, "You can't save an index that hasn't been built", name)
         return self.to_bytes()
+
+
+def make_paying_cells(index: _native.AnnoyIndex, n_jobs: int = -1) -> None:
+    """Give a built or loaded index cells, if searches would use them: few items are sooner scored all."""
+    native = _native.AnnoyIndex  # subclasses may give the names another meaning
+    status = native._status(index)
+    metric = native.metric.__get__(index)
+    if status["n_trees"] and _native.cells_pay(status["n_items"], native.f.__get__(index), metric):
+        native.build_cells(index, n_jobs=n_jobs)
 
 
 def _refuse_options(storage_options: Mapping[str, Any] | None) -> None:

@@ -178,7 +178,7 @@ def load_bundle(
     path_of_index = _checked(folder, manifest.index, index_filename)
     if manifest.cells is not None:
         _checked(folder, manifest.cells, None if index_filename is None else f"{index_filename}.cells")
-    index.load(path_of_index, cells=manifest.cells is not None)
+    index.load(path_of_index, cells=True if manifest.cells is not None else None)
     found = index.get_n_items(), index.get_n_trees()
     if found != (manifest.n_items, manifest.n_trees):
         raise CorruptIndexError(

@@ -91,6 +91,7 @@ def fit(
             fresh = self._new_index(width, on_disk=True)
             fresh.add_items(rows.values, ids)
             fresh.build(n_trees, n_jobs)
+            self._make_cells(fresh, n_jobs)
             self._hold(fresh)
         else:
             if labels is not None and self._labels is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dask_annoy._native import AnnoyIndex as NativeIndex
 from dask_annoy.annoy import (
     adding,
     bundle,
@@ -23,12 +24,12 @@ from dask_annoy.annoy import (
     plotting,
 )
 from dask_annoy.annoy.adding import item_numbers
-from dask_annoy.annoy.annoy_index import AnnoyIndex
+from dask_annoy.annoy.annoy_index import AnnoyIndex, make_paying_cells
 from dask_annoy.annoy.file_argument import FileName, ReadableFile, WritableFile
 from dask_annoy.annoy.labels import Labels
 from dask_annoy.annoy.locks import SharedLock
 from dask_annoy.annoy.metrics import DEFAULT_METRIC
-from dask_annoy.annoy.parameters import CompressMode, Parameter, Parameters, PickleMode, clamped_verbosity
+from dask_annoy.annoy.parameters import CellsMode, CompressMode, Parameter, Parameters, PickleMode, clamped_verbosity
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -67,6 +68,9 @@ class Index(AnnoyIndex):
         if there is one; "disk" and "byte" insist.
     compress_mode : {None, "zlib", "gzip"}
         How the content of a forest is compressed in pickles.
+    cells : {"auto", False}
+        "auto" searches by cells: `build` and `load` make them where none lie beside the file, unless items are so few
+        that scoring every one costs no more, which is done then. False gives the answers of Annoy.
 
     Notes
     -----
@@ -85,6 +89,7 @@ class Index(AnnoyIndex):
         verbose: int | None = None,
         pickle_mode: PickleMode = "auto",
         compress_mode: CompressMode = None,
+        cells: CellsMode = "auto",
     ) -> None:
         parameters = Parameters(
             f=f,
@@ -96,6 +101,7 @@ class Index(AnnoyIndex):
             verbose=verbose,
             pickle_mode=pickle_mode,
             compress_mode=compress_mode,
+            cells=cells,
         )
         super().__init__(parameters.f or 1, parameters.metric or DEFAULT_METRIC)
         self._lock = SharedLock()
@@ -123,6 +129,16 @@ class Index(AnnoyIndex):
             fresh.on_disk_build(self._parameters.on_disk_path)
         return fresh
 
+    def _adopt(self, other: NativeIndex | None, /) -> None:
+        super()._adopt(other)
+        if other is not None:
+            super()._set_as_annoy(self._parameters.cells is False)
+
+    def _make_cells(self, index: AnnoyIndex, n_jobs: int = -1, cells: CellsMode | None = None) -> None:
+        """Give an index that was built or loaded what `cells` says, or else the parameter."""
+        if replace(self._parameters, cells=self._parameters.cells if cells is None else cells).cells == "auto":
+            make_paying_cells(index, n_jobs)
+
     def _hold(self, other: AnnoyIndex) -> None:
         self._adopt(other)
         self._width = other.f
@@ -135,8 +151,8 @@ class Index(AnnoyIndex):
         return self._new_index(width, on_disk=True)
 
     def _status(self) -> dict[str, Any]:
-        nothing: dict[str, Any] = {"n_items": 0, "n_trees": 0, "n_cells": 0, "n_bytes": 0, "seed": self._seed()}
-        nothing |= {"is_built": False, "is_loaded": False, "building_file": None, "file": None}
+        nothing: dict[str, Any] = {"n_items": 0, "n_trees": 0, "n_cells": 0, "n_bytes": 0, "cells_bytes": 0}
+        nothing |= {"seed": self._seed(), "is_built": False, "is_loaded": False, "building_file": None, "file": None}
         return self._known_or(super()._status, nothing)
 
     def _known_or(self, ask: Callable[[], Answer], nothing: Answer) -> Answer:
@@ -189,12 +205,23 @@ class Index(AnnoyIndex):
     add_items = adding.add_items
 
     def build(  # type: ignore[override]  # as true as True
-        self, n_trees: int = -1, n_jobs: int = -1, *, memory_limit: int | None = None
+        self,
+        n_trees: int = -1,
+        n_jobs: int = -1,
+        *,
+        memory_limit: int | None = None,
+        cells: CellsMode | None = None,
     ) -> Self:
-        """Grow the forest; -1 trees means as many as take as many nodes as the items. See `AnnoyIndex.build`."""
+        """Grow the forest, and cells; -1 trees means as many as take as many nodes as the items.
+
+        See `AnnoyIndex.build`; `cells` is the parameter's if not given. With a `memory_limit` no cells are made: they
+        lie in memory until they are saved.
+        """
         with self._lock.exclusive():
             self._require_width("build")
             super().build(n_trees, n_jobs, memory_limit=memory_limit)
+            if memory_limit is None:
+                self._make_cells(self, n_jobs, cells)
         return self
 
     def build_cells(  # type: ignore[override]  # as true as True
@@ -238,10 +265,10 @@ class Index(AnnoyIndex):
         fn: FileName | ReadableFile,
         prefault: bool | None = None,
         *,
-        cells: bool = False,
+        cells: bool | Literal["auto"] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Check a file and use it; `prefault` is the parameter's if not given. See `AnnoyIndex.load`.
+        """Check a file and use it; `prefault` and `cells` are the parameters' if not given. See `AnnoyIndex.load`.
 
         Raises
         ------
@@ -250,15 +277,17 @@ class Index(AnnoyIndex):
         """
         with self._lock.exclusive():
             self._require_width("load a file into")
-            super().load(fn, self._prefault_or(prefault), cells=cells, storage_options=storage_options)
+            wanted = self._parameters.cells if cells is None else cells
+            super().load(fn, self._prefault_or(prefault), cells=wanted, storage_options=storage_options)
             self._labels = self._feature_names = None
         return self
 
     def load_bytes(self, data: Buffer, *, name: str = "bytes") -> None:
-        """Use a file's bytes. See `AnnoyIndex.load_bytes`."""
+        """Use a file's bytes, and make cells. See `AnnoyIndex.load_bytes`."""
         with self._lock.exclusive():
             self._require_width("load bytes into")
             super().load_bytes(data, name=name)
+            self._make_cells(self)
             self._labels = self._feature_names = None
 
     def on_disk_build(self, fn: FileName) -> Self:  # type: ignore[override]  # as true as True
@@ -315,6 +344,7 @@ class Index(AnnoyIndex):
             self._parameters = parameters
             if self._width:
                 super().set_seed(self._seed())
+                super()._set_as_annoy(parameters.cells is False)
         return self
 
     @property
@@ -338,6 +368,7 @@ class Index(AnnoyIndex):
     random_state = Parameter[int | None]("scikit-learn's name of `seed`.", of="seed")
     pickle_mode = Parameter[PickleMode]("What pickles hold: see the class.")
     compress_mode = Parameter[CompressMode]("How pickles are compressed: see the class.")
+    cells = Parameter[CellsMode]("Whether builds and loads to come make cells: see the class.")
 
     # ---- what it holds
 

@@ -59,9 +59,9 @@ def info(
 
 
 def memory_usage(self: Index) -> int | None:
-    """Return the bytes of items and trees, in memory or mapped; None if the index is not built."""
+    """Return the bytes of items, trees and cells, in memory or mapped; None if the index is not built."""
     status = self._status()
-    return int(status["n_bytes"]) if status["is_built"] else None
+    return int(status["n_bytes"]) + int(status["cells_bytes"]) if status["is_built"] else None
 
 
 def repr_info(

@@ -65,6 +65,7 @@ class ParameterValues(Document):
     verbose: Annotated[int, Field(ge=-2, le=2)] | None = None
     pickle_mode: PickleMode = "auto"
     compress_mode: Literal["zlib", "gzip"] | None = None
+    cells: Literal["auto", False] = "auto"
 
 
 class Persistence(Document):

@@ -11,10 +11,11 @@ from dask_annoy.annoy.metrics import canonical_metric
 if TYPE_CHECKING:
     from dask_annoy.annoy.index import Index
 
-__all__ = ["CompressMode", "Parameter", "Parameters", "PickleMode", "clamped_verbosity"]
+__all__ = ["CellsMode", "CompressMode", "Parameter", "Parameters", "PickleMode", "clamped_verbosity"]
 
 PickleMode = Literal["auto", "disk", "byte"]
 CompressMode = Literal["zlib", "gzip"] | None
+CellsMode = Literal["auto", False]
 
 _COMPRESS_MODES: Final = (None, "zlib", "gzip")
 
@@ -32,6 +33,7 @@ class Parameters:
     verbose: int | None = None
     pickle_mode: PickleMode = "auto"
     compress_mode: CompressMode = None
+    cells: CellsMode = "auto"
 
     def __post_init__(self) -> None:
         f = None if self.f is None else _integer("f", self.f, 0)
@@ -54,6 +56,8 @@ class Parameters:
             raise ValueError(f"pickle_mode must be 'auto', 'disk' or 'byte', got {self.pickle_mode!r}")
         if self.compress_mode not in _COMPRESS_MODES:
             raise ValueError(f"compress_mode must be None, 'zlib' or 'gzip', got {self.compress_mode!r}")
+        if self.cells != "auto" and self.cells is not False:
+            raise ValueError(f"cells must be 'auto' or False, got {self.cells!r}: build_cells() makes a given number")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the way that frozen dataclasses leave for __post_init__

@@ -48,6 +48,14 @@ def info_command(
                 f"{info['items']:,} × {info['width']:,}, ids {info['ids']}{deleted}",
             ),
             ("shards", f"{len(items):,} of {min(items):,} to {max(items):,} items, {info['n_trees']:,} trees each"),
+            (
+                "cells",
+                "none"
+                if not info["cells"]
+                else "in all shards"
+                if info["cells"] == len(items)
+                else f"in {info['cells']:,} of the shards",
+            ),
             ("size", size_text(info["bytes"])),
             ("build id", info["build_id"]),
         ]

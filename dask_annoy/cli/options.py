@@ -51,6 +51,17 @@ class _AutoInt(ParamType):
         return number
 
 
+class _Cells(_AutoInt):
+    """A positive integer, or the word auto, or none, which is False."""
+
+    name = "integer|auto|none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto", False]:
+        return False if value == "none" or value is False else super().convert(value, param, ctx)
+
+
 class _Rows(ParamType):
     """``START:STOP``, either end may be missing, or a single row; gives a slice."""
 
@@ -113,6 +124,7 @@ class _Version(ParamType):
 
 
 AUTO_INT = _AutoInt()
+CELLS = _Cells()
 ROWS = _Rows()
 VERSION = _Version()
 
@@ -184,6 +196,8 @@ vector_options: Callable[[Command], Command] = _all(
 build_options: Callable[[Command], Command] = _all(
     click.option("--n-trees", type=AUTO_INT, default="auto", show_default=True, help="Trees in each shard."),
     click.option("--shard-rows", type=AUTO_INT, default="auto", show_default=True, help="Rows of a shard at most."),
+    click.option("--cells", type=CELLS, default="auto", show_default=True,
+                 help="Cells of each shard, about; none makes shards that are searched by their trees, slowly."),
     target_recall_option,
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="The same input, parameters and seed give the same bytes."),

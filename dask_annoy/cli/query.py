@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dask_annoy.cli.truth import Truth
     from dask_annoy.cluster import ShardedIndex
     from dask_annoy.cluster.executor import ClientLike
+    from dask_annoy.shard import SearchMethod
     from dask_annoy.vectors import RowSource
 
 __all__ = ["query_command"]
@@ -38,6 +40,13 @@ _SHOWN: Final = 5  # queries that are answered if nobody says how many
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Answers a query.")
 @click.option("--search-k", type=click.IntRange(min=1), help="Search budget in each shard. [default: the tuned one]")
 @click.option("--target-recall", type=click.FloatRange(0, 1, min_open=True), help="Choose the budget for this recall.")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "exact", "trees", "leaves", "cells"]),
+    default="auto",
+    show_default=True,
+    help="How each shard is searched; auto takes what costs least at the search budget.",
+)
 @click.option(
     "--rows",
     type=ROWS,
@@ -71,6 +80,7 @@ def query_command(
     k: int,
     search_k: int | None,
     target_recall: float | None,
+    method: SearchMethod,
     rows: slice | None,
     output: Path | None,
     exact: str | None,
@@ -116,7 +126,7 @@ def query_command(
             if output is not None:
                 write = stack.enter_context(answer_file(output, index.manifest.id_type))
             report = stack.enter_context(reporting(quiet or few))
-            question = _Question(k, search_k, target_recall)
+            question = _Question(k, search_k, target_recall, method)
             answered = _answer(index, source, chosen, question, write, truth, report)
     summary = _summary(index, question, answered, truth, output)
     if as_json:
@@ -148,12 +158,14 @@ class _Question:
     k: int
     search_k: int | None
     target_recall: float | None
+    method: SearchMethod
 
 
 @dataclass(frozen=True)
 class _Answered:
     queries: int
     seconds: float
+    methods: Mapping[str, int]
 
 
 def _truth(
@@ -187,12 +199,14 @@ def _answer(
 
     stop = source.n_rows if chosen.stop is None else chosen.stop
     total, done, seconds = stop - chosen.start, 0, 0.0
+    methods: Counter[str] = Counter()
     label = "search" if truth is None else "compare"
     if report is not None:
         report(label, 0, total)
     for first, rows in source.blocks(chosen.start, stop, max_bytes=current_settings().block_bytes):
         started = time.monotonic()
-        result = index.query(rows, question.k, question.search_k, question.target_recall)
+        result = index.query(rows, question.k, question.search_k, question.target_recall, method=question.method)
+        methods.update(result.methods or {})
         seconds += time.monotonic() - started
         write(first, result)
         if truth is not None:
@@ -200,7 +214,7 @@ def _answer(
         done += len(rows)
         if report is not None:
             report(label, done, total)
-    return _Answered(done, seconds)
+    return _Answered(done, seconds, dict(methods))
 
 
 def _summary(
@@ -212,6 +226,7 @@ def _summary(
         "queries": answered.queries,
         "k": question.k,
         "seconds": round(answered.seconds, 4),
+        "methods": answered.methods,
     }
     if output is not None:
         summary["output"] = str(output)
@@ -230,6 +245,9 @@ def _print_summary(summary: Mapping[str, Any], ids: str | None) -> None:
     pairs = [
         ("answered", f"{summary['queries']:,} queries in {duration_text(summary['seconds'])} ({speed:,.0f} a second)")
     ]
+    if summary["methods"]:
+        searches = ", ".join(f"{count:,} by {method}" for method, count in sorted(summary["methods"].items()))
+        pairs.append(("searches", f"{searches} (one a shard and block of queries)"))
     if "output" in summary:
         pairs.append(("answers", summary["output"]))
     if "recall" in summary:

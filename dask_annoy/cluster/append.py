@@ -72,7 +72,9 @@ def append_vectors(
             entries = tuple(receipt.entry for receipt in receipts)
             if not inputs.ids_are_row_numbers:
                 check_ids_unique(folder, entries, plan.id_type, executor, progress)
-            tuning = tune([receipt.trace for receipt in receipts], plan.metric, plan.target_recall)
+            tuning = tune(
+                [receipt.trace for receipt in receipts], plan.metric, plan.target_recall, method=plan.tuned_method
+            )
             change = _Append(folder, base, plan, entries, tuning, inputs, on_duplicate, executor, progress)
             return commit_change(folder, change)
     finally:
@@ -117,6 +119,7 @@ def _plan(inputs: Inputs, base: Manifest, identity: Mapping[str, str | int]) -> 
         shard_rows=rules.shard_rows,
         target_recall=rules.target_recall,
         seed=rules.seed,
+        cells=rules.cells,
         block_bytes=current_settings().block_bytes,
     )
 

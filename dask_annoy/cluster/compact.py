@@ -92,11 +92,14 @@ class _Compaction:
             shard_rows=rules.shard_rows,
             target_recall=rules.target_recall,
             seed=rules.seed,
+            cells=rules.cells,
             block_bytes=current_settings().block_bytes,
         )
         receipts = build_shards(self._folder, inputs, plan, executor, True, progress)
         self._entries = tuple(receipt.entry for receipt in receipts)
-        self._tuning = tune([receipt.trace for receipt in receipts], plan.metric, plan.target_recall)
+        self._tuning = tune(
+            [receipt.trace for receipt in receipts], plan.metric, plan.target_recall, method=plan.tuned_method
+        )
         self._build_id = plan.build_id
         check_same_ids(self._folder, self._chosen, self._entries, base.id_type, executor, progress)
         if base.tuning is not None:

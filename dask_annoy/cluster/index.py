@@ -15,6 +15,7 @@ from dask_annoy.cluster.executor import ClientLike, Progress, executor_for
 from dask_annoy.cluster.history import VersionInfo, list_version_infos, roll_back
 from dask_annoy.cluster.places import check_writable, options_for
 from dask_annoy.cluster.query import QueryResult, query
+from dask_annoy.shard import SearchMethod
 from dask_annoy.storage import (
     Garbage,
     IndexFolder,
@@ -83,6 +84,8 @@ class ShardedIndex:
         k: int = 10,
         search_k: int | None = None,
         target_recall: float | None = None,
+        *,
+        method: SearchMethod = "auto",
     ) -> QueryResult:
         """The `k` nearest items to each query, from all shards.
 
@@ -97,6 +100,11 @@ class ShardedIndex:
             Search budget: candidates looked at in each shard, repeats counted. The tuned one if not given.
         target_recall : float, optional
             Choose the budget for this recall instead of the one the index was tuned for.
+        method : {"auto", "exact", "trees", "leaves", "cells"}
+            How each shard is searched. "auto" takes what costs least at the search budget: cells, or, where that costs
+            no more, an exact scan; a shard without cells by its trees, for a batch leaf by leaf. What was taken stands
+            in the result's `methods`. Budgets for a recall are those of cells, or of the trees in an index that was
+            built without.
 
         Returns
         -------
@@ -109,10 +117,12 @@ class ShardedIndex:
         ------
         InvalidVectorsError
             If the queries have another width, or hold NaN or infinity.
+        ValueError
+            If `method` is "cells" and a shard has none.
         CorruptIndexError
             If a shard's file is damaged; names the file.
         """
-        return query(self._folder, self.manifest, self._client, Q, k, search_k, target_recall)
+        return query(self._folder, self.manifest, self._client, Q, k, search_k, target_recall, method)
 
     # Changes: each commits a new version and returns it
 
@@ -361,10 +371,12 @@ class ShardedIndex:
                 {"slot": shard.slot, "items": shard.live_items, "bytes": shard.bytes} for shard in manifest.shards
             ],
             "n_trees": manifest.shards[0].n_trees,
+            "cells": sum(shard.has_cells for shard in manifest.shards),
             "tuning": None
             if tuning is None
             else {
                 "target_recall": tuning.target_recall,
+                "method": tuning.curves[0].method,
                 "recall": tuning.recall,
                 "search_k": tuning.search_k,
                 "k": tuning.curves[0].k,

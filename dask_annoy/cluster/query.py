@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self, get_args
 
 import dask
 import dask.array as da
@@ -26,7 +26,7 @@ from dask_annoy.cluster.placement import preferred_workers
 from dask_annoy.cluster.settings import Settings, current_settings
 from dask_annoy.errors import InvalidVectorsError
 from dask_annoy.planning import budget_for
-from dask_annoy.shard import Hits, ShardHandle, merge_hits, open_shard, shard_handles
+from dask_annoy.shard import Hits, SearchMethod, ShardHandle, count_methods, merge_hits, open_shard, shard_handles
 from dask_annoy.storage import IndexFolder, Manifest
 from dask_annoy.vectors import encode_rows
 
@@ -41,11 +41,28 @@ _FAN_IN: Final = 8  # answers merged at a time
 _RESIDENT_BYTES: Final = 32 * 2**20
 
 
-class QueryResult(NamedTuple):
-    """Answers: ids and distances, numpy or lazy Dask arrays of shape (m, k), nearest first."""
-
+class _Answers(NamedTuple):
     ids: Any
     distances: Any
+
+
+class QueryResult(_Answers):
+    """Answers, to be unpacked as ``ids, distances``: numpy or lazy Dask arrays of shape (m, k), nearest first.
+
+    Attributes
+    ----------
+    ids, distances : arrays
+    methods : dict of str to int, or None
+        How many searches of a shard went by which method ("exact", "trees", "leaves" or "cells"): one for each shard,
+        or on a cluster one for each block of queries and shard. None for lazy arrays, which have not been searched for.
+    """
+
+    methods: Mapping[str, int] | None
+
+    def __new__(cls, ids: Any, distances: Any, methods: Mapping[str, int] | None = None) -> Self:  # noqa: D102
+        result = super().__new__(cls, ids, distances)
+        result.methods = methods
+        return result
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class _Question:
     width: int
     k: int
     search_k: int
+    method: SearchMethod
 
     def encode(self, rows: npt.NDArray[Any], first_row: int) -> npt.NDArray[Any]:
         if rows.ndim != 2:
@@ -75,16 +93,19 @@ def query(
     k: int,
     search_k: int | None,
     target_recall: float | None,
+    method: SearchMethod = "auto",
 ) -> QueryResult:
     """Answer queries; see `ShardedIndex.query`."""
-    question = _Question(manifest.metric, manifest.width, _checked_k(k), _budget(manifest, k, search_k, target_recall))
+    _check_method(manifest, method)
+    budget = _budget(manifest, k, search_k, target_recall)
+    question = _Question(manifest.metric, manifest.width, _checked_k(k), budget, method)
     shards = shard_handles(folder, manifest)
     if dask.is_dask_collection(Q):
         return _lazy(Q, shards, question, client)
     rows = np.asarray(Q)
     if rows.ndim == 1 and rows.dtype != object:
-        ids, distances = query(folder, manifest, client, rows[None, :], k, search_k, target_recall)
-        return QueryResult(ids[0], distances[0])
+        one = query(folder, manifest, client, rows[None, :], k, search_k, target_recall, method)
+        return QueryResult(one.ids[0], one.distances[0], one.methods)
     encoded = question.encode(rows, 0)
     with executor_for(client) as executor:
         if isinstance(executor, ClusterExecutor):
@@ -92,7 +113,18 @@ def query(
         else:
             place = enter_place(current_settings(), granted_threads())
             hits = _merged([_search(_SearchTask(shard, encoded, question), place) for shard in shards], question)
-    return QueryResult(hits.ids, hits.distances)
+    return QueryResult(hits.ids, hits.distances, hits.methods)
+
+
+def _check_method(manifest: Manifest, method: str) -> None:
+    if method not in get_args(SearchMethod):
+        raise ValueError(f"method must be one of {', '.join(map(repr, get_args(SearchMethod)))}, got {method!r}")
+    without = [shard.slot for shard in manifest.shards if not shard.has_cells]
+    if method == "cells" and without:
+        raise ValueError(
+            f"method='cells' needs cells in every shard, and {len(without)} of {len(manifest.shards)} have none (slot "
+            f'{without[0]}): they were built with cells=False. Leave the method to "auto"'
+        )
 
 
 def _checked_k(k: int) -> int:
@@ -134,11 +166,15 @@ def _on_cluster(
         np.concatenate([hits.keys for hits in merged]),
         np.concatenate([hits.distances for hits in merged]),
         np.concatenate([hits.ids for hits in merged]),
+        count_methods(merged),
     )
 
 
 def _search(task: _SearchTask, place: Place) -> Hits:
-    return open_shard(task.shard).search(task.queries, task.question.k, task.question.search_k, n_jobs=place.n_jobs)
+    asked = task.question
+    return open_shard(task.shard).search(
+        task.queries, asked.k, asked.search_k, method=asked.method, n_jobs=place.n_jobs
+    )
 
 
 def _merged(hits: Sequence[Hits], question: _Question) -> Hits:
@@ -274,5 +310,5 @@ def _search_block(
     enter_place(settings, 1)
     first = 0 if np.isnan(first_row) else int(first_row)
     return open_shard(resident.handle).search(
-        question.encode(np.asarray(rows), first), question.k, question.search_k, n_jobs=1
+        question.encode(np.asarray(rows), first), question.k, question.search_k, method=question.method, n_jobs=1
     )

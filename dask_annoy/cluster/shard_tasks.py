@@ -63,6 +63,7 @@ def _shard_task(folder: IndexFolder, inputs: Inputs, plan: BuildPlan, slot: Slot
         sample_rows=plan.sample_rows,
         k=plan.k,
         block_bytes=block_bytes,
+        cells=plan.cells,
     )
 
 

@@ -29,7 +29,15 @@ class Estimate(Document):
 
 
 def estimate_shard(
-    metric: str, width: int, rows: int, n_rows: int, n_trees: int, sample_rows: int, block_bytes: int
+    metric: str,
+    width: int,
+    rows: int,
+    n_rows: int,
+    n_trees: int,
+    sample_rows: int,
+    block_bytes: int,
+    *,
+    with_cells: bool = True,
 ) -> Estimate:
     """Estimate a build whose largest shard has `rows` of the `n_rows`.
 
@@ -45,14 +53,14 @@ def estimate_shard(
         memory_limit=working_memory(metric, width, rows, n_trees),
         resident=0,
     )
-    cells_bytes = estimate_cells(rows, width, metric)
+    cells_bytes = estimate_cells(rows, width, metric) if with_cells else 0
     shard_bytes = forest_bytes + cells_bytes
     # A block as stored, encoded, and as nodes; the exact search's queries and best.
     own = 3 * block_bytes + sample_rows * (node_size(metric, width) + 16 * 11)
     dimensions = width / 64 if metric == "hamming" else width
     seconds = n_rows * (
         n_trees * (_SECONDS_PER_TREE_ROW + _SECONDS_PER_TREE_ROW_AND_DIMENSION * dimensions)
-        + _SECONDS_PER_CELL_ROW_AND_DIMENSION * dimensions
+        + with_cells * _SECONDS_PER_CELL_ROW_AND_DIMENSION * dimensions
         + sample_rows * _SECONDS_PER_SAMPLE_ROW_AND_DIMENSION * dimensions
     )
     return Estimate(

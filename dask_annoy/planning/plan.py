@@ -64,6 +64,7 @@ class BuildPlan(Document):
     k: int
     sample_rows: tuple[int, ...]
     shard_rows_rule: int
+    cells: Literal["auto", False] | Annotated[int, Field(ge=1, lt=2**31)] = "auto"
     slots: tuple[SlotPlan, ...]
     estimate: Estimate
 
@@ -72,14 +73,21 @@ class BuildPlan(Document):
         """Rows of the largest shard."""
         return max(slot.rows for slot in self.slots)
 
+    @property
+    def tuned_method(self) -> Literal["forest", "cells"]:
+        """How the shards will be searched: what search budgets count."""
+        return "forest" if self.cells is False else "cells"
+
     def __str__(self) -> str:
         estimate = self.estimate
+        cells = {"auto": "by the number of items", False: "none"}.get(self.cells, f"about {self.cells} a shard")
         lines = [
             f"source          {self.source} ({self.n_rows:,} rows × {self.width:,}, {self.source_dtype}"
             f"{', packed bits' if self.packed else ''})",
             f"metric          {self.metric}",
             f"shards          {len(self.slots):,} of up to {self.shard_rows:,} rows",
             f"trees           {self.n_trees} a shard",
+            f"cells           {cells}",
             f"target          recall@{self.k} of {self.target_recall:.2f}, measured on "
             f"{len(self.sample_rows):,} sampled rows",
             f"size            about {size_text(estimate.total_bytes)} ({size_text(estimate.shard_bytes)} a shard)",
@@ -105,6 +113,7 @@ def make_plan(
     shard_rows: int | Literal["auto"] = "auto",
     target_recall: float = 0.9,
     seed: int = 0,
+    cells: int | Literal["auto", False] = "auto",
     block_bytes: int,
 ) -> BuildPlan:
     """Plan a build.
@@ -125,6 +134,8 @@ def make_plan(
     target_recall : float
         Recall@10 that the search budget is chosen for.
     seed : int
+    cells : "auto", int or False
+        How many cells each shard gets, or that it gets none.
     block_bytes : int
         Bound on the rows that a shard task reads at a time.
 
@@ -138,6 +149,7 @@ def make_plan(
         raise ValueError(f"{source} has no rows: an index needs at least one vector")
     # The same number of another type is the same build.
     target_recall, seed = _recall(target_recall), _seed(seed)
+    cells = _cells(cells)
     trees = _AUTO_TREES if n_trees == "auto" else _positive("n_trees", n_trees)
     most = _auto_shard_rows(metric, width) if shard_rows == "auto" else _positive("shard_rows", shard_rows)
     if most > _MOST_SHARD_ROWS:
@@ -156,6 +168,7 @@ def make_plan(
         "seed": seed,
         "target_recall": target_recall,
         "k": _K,
+        "cells": cells,
         "bounds": bounds,
     }
     return BuildPlan(
@@ -174,6 +187,7 @@ def make_plan(
         k=_K,
         sample_rows=_sample(n_rows, seed),
         shard_rows_rule=most,
+        cells=cells,
         slots=slots,
         estimate=estimate_shard(
             metric,
@@ -183,6 +197,7 @@ def make_plan(
             trees,
             len(_sample(n_rows, seed)),
             block_bytes,
+            with_cells=cells is not False,
         ),
     )
 
@@ -213,6 +228,14 @@ def _recall(value: object) -> float:
 def _seed(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**63:
         raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, not {value!r}")
+    return int(value)
+
+
+def _cells(value: object) -> int | Literal["auto", False]:
+    if value is False or value == "auto":
+        return "auto" if value == "auto" else False
+    if isinstance(value, (bool, np.bool)) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**31:
+        raise ValueError(f'cells must be "auto", False or a positive number of cells a shard, not {value!r}')
     return int(value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,13 @@ _LEVELS: Final = (
 _UNSEEN: Final = 1.15
 
 
-def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float, allowance: float = _UNSEEN) -> Tuning | None:
+def tune(
+    traces: Sequence[RecallTrace],
+    metric: str,
+    target_recall: float,
+    allowance: float = _UNSEEN,
+    method: Literal["forest", "cells"] = "cells",
+) -> Tuning | None:
     """Find the search budget for a recall.
 
     Merging loses nothing, so a true neighbour is in the answer exactly when the search of its own shard meets it. The
@@ -55,6 +61,8 @@ def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float, allow
     target_recall : float
     allowance : float
         How many times the budget of a row of the index an unseen query needs.
+    method : {"forest", "cells"}
+        How the shards are searched: what the traces' budgets count.
 
     Returns
     -------
@@ -64,7 +72,7 @@ def tune(traces: Sequence[RecallTrace], metric: str, target_recall: float, allow
     needed = (_budgets_of_neighbours(traces, metric) * allowance).astype(np.int64)
     if needed.size == 0:
         return None
-    curve = _curve(needed, k=traces[0].k, sample_rows=traces[0].rows)
+    curve = _curve(needed, method, k=traces[0].k, sample_rows=traces[0].rows)
     search_k, recall = _budget(needed, target_recall)
     return Tuning(target_recall=target_recall, search_k=search_k, recall=recall, curves=(curve,))
 
@@ -159,10 +167,10 @@ def _budget(needed: npt.NDArray[np.int64], recall: float) -> tuple[int, float]:
     return budget, float(np.searchsorted(found, budget, side="right") / needed.size)
 
 
-def _curve(needed: npt.NDArray[np.int64], k: int, sample_rows: int) -> RecallCurve:
+def _curve(needed: npt.NDArray[np.int64], method: Literal["forest", "cells"], k: int, sample_rows: int) -> RecallCurve:
     points: list[RecallPoint] = []
     for level in _LEVELS:
         budget, recall = _budget(needed, level)
         if not points or budget > points[-1].search_k:
             points.append(RecallPoint(search_k=budget, recall=recall))
-    return RecallCurve(method="cells", k=k, sample_rows=sample_rows, points=tuple(points))
+    return RecallCurve(method=method, k=k, sample_rows=sample_rows, points=tuple(points))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, working_memory, write_sample
 from dask_annoy.shard.deletions import add_deletions, read_deletions
-from dask_annoy.shard.hits import Hits, larger_is_better, merge_hits, missing_distance
+from dask_annoy.shard.hits import Hits, count_methods, larger_is_better, merge_hits, missing_distance
 from dask_annoy.shard.id_runs import keys_of
 from dask_annoy.shard.id_search import FoundIds, ShardIds, find_ids, find_shared
 from dask_annoy.shard.ids import IdTable, IdType, IdWriter, id_files, write_ids
 from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, read_receipts, write_receipt
 from dask_annoy.shard.rows import ShardItemIds, ShardItems
-from dask_annoy.shard.shard import Shard, ShardHandle, open_shard, shard_handles
+from dask_annoy.shard.shard import SearchMethod, Shard, ShardHandle, open_shard, shard_handles
 
 __all__ = [
     "FoundIds",
@@ -19,6 +19,7 @@ __all__ = [
     "IdType",
     "IdWriter",
     "RecallTrace",
+    "SearchMethod",
     "Shard",
     "ShardHandle",
     "ShardIds",
@@ -28,6 +29,7 @@ __all__ = [
     "ShardTask",
     "add_deletions",
     "build_shard",
+    "count_methods",
     "find_ids",
     "find_shared",
     "forest_seed",

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,8 @@ class ShardTask:
         Neighbours of the sample's rows that are traced.
     block_bytes : int
         Bound on the rows read at a time.
+    cells : "auto", int or False
+        How many cells the shard gets, or that it gets none.
     """
 
     folder: IndexFolder
@@ -91,6 +93,7 @@ class ShardTask:
     sample_rows: tuple[int, ...]
     k: int
     block_bytes: int
+    cells: int | Literal["auto", False] = "auto"
 
 
 def forest_seed(seed: int, slot: int) -> int:
@@ -138,12 +141,19 @@ def build_shard(
         _stream(task, directory, forest, exact, n_jobs, on_rows)
         rows = task.row_stop - task.row_start
         memory = working_memory(task.metric, task.width, rows, task.n_trees)
-        # Items are numbered in the order of their cells, which are then runs of the forest's file.
-        order = forest._order_by_cells(memory, scratch_beside=str(directory / FOREST_FILE), n_jobs=n_jobs)
+        order = np.arange(rows, dtype=np.int32)
+        if task.cells is not False:
+            # Items are numbered in the order of their cells, which are then runs of the forest's file.
+            order = forest._order_by_cells(
+                memory, n_cells=task.cells, scratch_beside=str(directory / FOREST_FILE), n_jobs=n_jobs
+            )
         id_files = _order_ids(task, directory, order)
         forest._build_within(task.n_trees, memory, n_jobs=n_jobs)
         forest.save(str(directory / FOREST_FILE))  # maps the file anew and checks each node
-        (directory / f"{FOREST_FILE}.cells").rename(directory / CELLS_FILE)
+        files = [FOREST_FILE, *id_files]
+        if task.cells is not False:
+            (directory / f"{FOREST_FILE}.cells").rename(directory / CELLS_FILE)
+            files.insert(1, CELLS_FILE)
         trace = _trace(task, sample, exact, forest, order, n_jobs)
         forest.unload()
         entry = ShardEntry(
@@ -154,7 +164,7 @@ def build_shard(
             row_stop=task.row_stop,
             n_trees=task.n_trees,
             seed=forest_seed(task.seed, task.slot),
-            files=tuple(file_entry(directory / file) for file in (FOREST_FILE, CELLS_FILE, *id_files)),
+            files=tuple(file_entry(directory / file) for file in files),
         )
         for file in entry.files:
             task.folder.upload(directory / file.name, f"{shard_folder(attempt)}/{file.name}")

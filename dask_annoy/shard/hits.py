@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from dask_annoy._native import larger_is_better, merge_rows
 
-__all__ = ["Hits", "larger_is_better", "merge_hits", "missing_distance"]
+__all__ = ["Hits", "count_methods", "larger_is_better", "merge_hits", "missing_distance"]
 
 _SLOT_SHIFT: Final = 32  # item numbers have 31 bits
 
@@ -28,11 +29,14 @@ class Hits:
         Infinity (-infinity for dot) where there is no hit.
     ids : array of shape (m, k)
         int64 with -1, or objects: str, and None.
+    methods : mapping of str to int
+        How many searches of a shard went by which method.
     """
 
     keys: npt.NDArray[np.int64]
     distances: npt.NDArray[np.float32]
     ids: npt.NDArray[Any]
+    methods: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def keys_of(slot: int, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -59,7 +63,12 @@ def merge_hits(hits: Sequence[Hits], k: int, metric: str) -> Hits:
     merged_distances[missing] = missing_distance(metric)
     merged_keys = _picked(keys, picked)
     merged_keys[missing] = -1
-    return Hits(merged_keys, merged_distances, merged_ids)
+    return Hits(merged_keys, merged_distances, merged_ids, count_methods(hits))
+
+
+def count_methods(hits: Sequence[Hits]) -> Mapping[str, int]:
+    """How many searches of a shard, for any of the hits, went by which method."""
+    return dict(sum((Counter(part.methods) for part in hits), Counter()))
 
 
 def _picked(values: npt.NDArray[Any], columns: npt.NDArray[np.int32]) -> npt.NDArray[Any]:

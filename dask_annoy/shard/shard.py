@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,17 @@ from dask_annoy.shard.ids import IdTable, IdType, id_files
 from dask_annoy.shard.receipt import RecallTrace
 from dask_annoy.storage import CELLS_FILE, FOREST_FILE, IndexFolder, Manifest, ShardEntry, shard_folder, shared_cache
 
-__all__ = ["Shard", "ShardHandle", "open_shard", "shard_handles"]
+__all__ = ["SearchMethod", "Shard", "ShardHandle", "open_shard", "shard_handles"]
 
 #: Shards that a process keeps mapped; the local cache bounds their bytes on disk.
 _MOST_OPEN: Final = 1024
+
+#: For how many queries at a time a search is planned, however many there are: answers must not depend on how a cluster
+#: or a lazy graph splits them.
+_PLANNED_QUERIES: Final = 1024
+
+
+SearchMethod: TypeAlias = Literal["auto", "exact", "trees", "leaves", "cells"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Shard:
                 )
             if any(file.name == CELLS_FILE for file in files):
                 self._forest._open_cells(str(self._lease.path(CELLS_FILE)))
+            self._forest._set_as_annoy(False)
             self._deleted = read_deletions(handle.folder, entry)
             paths = {file.name: self._lease.path(file.name) for file in files}
             try:
@@ -85,7 +93,9 @@ class Shard:
             self._lease.release()
             raise
 
-    def search(self, queries: npt.NDArray[Any], k: int, search_k: int, *, n_jobs: int = -1) -> Hits:
+    def search(
+        self, queries: npt.NDArray[Any], k: int, search_k: int, *, method: SearchMethod = "auto", n_jobs: int = -1
+    ) -> Hits:
         """The `k` nearest items to each query.
 
         Parameters
@@ -95,9 +105,19 @@ class Shard:
         k : int
         search_k : int
             Search budget.
+        method : {"auto", "exact", "trees", "leaves", "cells"}
+            How to search; "auto" takes what costs least.
         n_jobs : int
             Threads.
+
+        Raises
+        ------
+        RuntimeError
+            If `method` is "cells" and the shard has none.
         """
+        exclude = self._deleted if len(self._deleted) else None
+        plan = self._forest._plan_search(_PLANNED_QUERIES, k, search_k, n_jobs, exclude=exclude, method=method)
+        chosen = plan["method"]
         items, distances = self._forest.get_nns_by_vectors(
             queries,
             k,
@@ -105,9 +125,10 @@ class Shard:
             include_distances=True,
             n_jobs=n_jobs,
             packed=self._packed,
-            exclude=self._deleted if len(self._deleted) else None,
+            exclude=exclude,
+            method=chosen,
         )
-        return Hits(Hits.keys_of(self.handle.entry.slot, items), distances, self._ids.take(items))
+        return Hits(Hits.keys_of(self.handle.entry.slot, items), distances, self._ids.take(items), {chosen: 1})
 
     def trace(self, sample: npt.NDArray[Any], own: npt.NDArray[np.int64], k: int, *, n_jobs: int = -1) -> RecallTrace:
         """The recall trace of the items that are not deleted, as a build makes it: their budgets, too.
@@ -126,9 +147,8 @@ class Shard:
             Threads.
         """
         live = self.live_items()
-        # A budget of all items makes a search among given ones look at each: exact.
         items, distances = self._forest.get_nns_by_vectors(
-            sample, k + 1, len(live), include_distances=True, n_jobs=n_jobs, packed=self._packed, include=live
+            sample, k + 1, include_distances=True, n_jobs=n_jobs, packed=self._packed, include=live, method="exact"
         )
         is_self = items == own[:, None]
         is_self[~is_self.any(axis=1), -1] = True  # one column goes in every row

@@ -45,6 +45,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=4096)]
 
 
+#: How many cells a shard gets: by the number of its items, about so many, or none.
+Cells = Literal["auto", False] | Annotated[int, Field(ge=1, lt=2**31)]
 BuildId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=128)]
 Operation = Literal["build", "append", "delete", "upsert", "compact", "rollback", "copy"]
 
@@ -96,6 +98,11 @@ class ShardEntry(Document):
     def bytes(self) -> int:
         """Bytes of the shard's files."""
         return sum(file.bytes for file in self.files)
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether it has cells to be searched by."""
+        return any(file.name == CELLS_FILE for file in self.files)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -150,6 +157,7 @@ class Rules(Document):
     shard_rows: Annotated[int, Field(ge=1, lt=2**31)]
     seed: Count
     target_recall: Share
+    cells: Cells = "auto"
 
 
 class Totals(Document):

@@ -13,6 +13,12 @@
 
 namespace dask_annoy {
 
+// The nearest groups are looked into until they hold so many times the budget, or that of a small one. Measured with
+// 8,000 cells of 400,000 items (text256 and copies with noise): 45 times cost a thousandth of recall at 0.9, 20 times
+// two hundredths.
+constexpr std::size_t kHeldByGroups = 48;
+constexpr std::size_t kLeastRanked = 2048;
+
 // A query as a coder's items want it.
 struct CodedQuery {
   std::vector<std::uint8_t> bytes;

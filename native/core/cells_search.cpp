@@ -18,14 +18,6 @@ namespace {
 constexpr std::size_t kQueriesOfTile = 32;  // scored against a cell at a time: their sums stay in the first-level cache
 constexpr std::size_t kQueriesOfTask = 8192;  // most, so that what is kept for them stays small
 
-// How many of the best by codes are scored exactly. Measured: fewer lose neighbours that the codes misplace, of eight
-// bits or of four.
-std::size_t shortlist_size(Metric metric, std::size_t n) {
-  if (n == 0) return 0;
-  if (is_binary(metric)) return n;
-  return n + std::max<std::size_t>(30, 2 * n);
-}
-
 struct CellScratch {
   CodedQuery query;
   CellRanker ranker;
@@ -44,23 +36,9 @@ CellScratch& cell_scratch() {
 
 std::size_t budget_of(const Forest& forest, const Cells& cells, std::size_t n, std::int64_t search_k,
                       const ItemFilter* filter) {
-  const std::size_t all = cells.n_items();
-  std::size_t budget = static_cast<std::size_t>(search_k);
-  if (search_k == -1) {
-    // Annoy's, or what found nine of ten on real data, if that is more.
-    const auto usual = static_cast<std::size_t>(20.0 * std::sqrt(static_cast<double>(all)));
-    const std::size_t roots = forest.roots.size();
-    budget = roots > 0 && n > all / roots ? all : std::max(n * roots, usual);
-  } else if (search_k < 0) {
-    budget = all;
-  }
-  budget = std::min(budget, all);
-  if (filter != nullptr && filter->count() > 0) {
-    const double share = static_cast<double>(filter->count()) / static_cast<double>(all);
-    const double more = static_cast<double>(budget) / share;
-    budget = more >= static_cast<double>(all) ? all : static_cast<std::size_t>(more);
-  }
-  return budget;
+  std::optional<std::size_t> n_passing;
+  if (filter != nullptr) n_passing = filter->count();
+  return cell_budget_of(cells.n_items(), forest.roots.size(), n, search_k, n_passing);
 }
 
 // Offers what a cell holds below the limit, given its sums.
@@ -115,6 +93,30 @@ void score_shortlist(const Forest& forest, const Query& query, Shortlist& shortl
 }
 
 }  // namespace
+
+// Measured: fewer lose neighbours that the codes misplace.
+std::size_t shortlist_size(Metric metric, std::size_t n) {
+  return is_binary(metric) ? n : n + std::max<std::size_t>(30, 2 * n);
+}
+
+std::size_t cell_budget_of(std::size_t n_items, std::size_t n_trees, std::size_t n, std::int64_t search_k,
+                           std::optional<std::size_t> n_passing) {
+  std::size_t budget = static_cast<std::size_t>(search_k);
+  if (search_k == -1) {
+    // Annoy's, or what found nine of ten on real data, if that is more.
+    const auto usual = static_cast<std::size_t>(20.0 * std::sqrt(static_cast<double>(n_items)));
+    budget = n_trees > 0 && n > n_items / n_trees ? n_items : std::max(n * n_trees, usual);
+  } else if (search_k < 0) {
+    budget = n_items;
+  }
+  budget = std::min(budget, n_items);
+  if (n_passing.value_or(0) > 0) {
+    const double share = static_cast<double>(*n_passing) / static_cast<double>(n_items);
+    const double more = static_cast<double>(budget) / share;
+    budget = more >= static_cast<double>(n_items) ? n_items : static_cast<std::size_t>(more);
+  }
+  return budget;
+}
 
 const std::vector<Neighbor>& search_cells(const Forest& forest, const Cells& cells, const void* vector, std::size_t n,
                                           std::int64_t search_k, const ItemFilter* filter) {

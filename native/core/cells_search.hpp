@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/cells.hpp"
@@ -11,6 +12,14 @@
 #include "core/topk.hpp"
 
 namespace dask_annoy {
+
+// The items that a search for n neighbours scores, about: search_k, or what it stands for, and more of them where only
+// some pass.
+std::size_t cell_budget_of(std::size_t n_items, std::size_t n_trees, std::size_t n, std::int64_t search_k,
+                           std::optional<std::size_t> n_passing);
+
+// How many of the best by codes are scored exactly.
+std::size_t shortlist_size(Metric metric, std::size_t n);
 
 // The n nearest items of the nearest cells, which are scored until `search_k` items have been, or all of them (other
 // negative numbers than −1, which is the default budget). Cells are scored whole. With a filter only what passes is

@@ -67,14 +67,13 @@ void CodeBlocks::put(std::size_t item, const std::uint8_t* codes) {
   for (std::size_t g = 0; g < groups_; ++g) std::memcpy(block + g * 4 * kItemsOfBlock, codes + 4 * g, 4);
 }
 
+std::size_t Coder::bytes_of(const Layout& layout, int bits) {
+  if (is_binary(layout.metric)) return 8 * layout.words;
+  return bits == 4 ? (layout.width + 7) / 8 * 4 : (layout.width + 3) / 4 * 4;
+}
+
 Coder::Coder(const Layout& layout, std::vector<float> low, std::vector<float> step, int bits)
-    : layout_(layout),
-      bits_(bits),
-      groups_(is_binary(layout.metric) ? 2 * layout.words
-              : bits == 4              ? (layout.width + 7) / 8
-                                       : (layout.width + 3) / 4),
-      low_(std::move(low)),
-      step_(std::move(step)) {}
+    : layout_(layout), bits_(bits), groups_(bytes_of(layout, bits) / 4), low_(std::move(low)), step_(std::move(step)) {}
 
 std::uint8_t Coder::nearest(float value, std::size_t dimension) const {
   if (!(step_[dimension] > 0.0f)) return 0;

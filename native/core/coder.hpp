@@ -57,6 +57,7 @@ class Coder {
   // From low() and step() of another.
   Coder(const Layout& layout, std::vector<float> low, std::vector<float> step, int bits = 8);
 
+  static std::size_t bytes_of(const Layout& layout, int bits = 8);  // of an item's code
   std::size_t groups() const { return groups_; }
   std::size_t bytes() const { return 4 * groups_; }  // of an item's code
   std::size_t query_bytes() const { return is_packed() ? 2 * bytes() : bytes(); }

@@ -14,6 +14,7 @@
 #include "core/cells_search.hpp"
 #include "core/dot_conversion.hpp"
 #include "core/errors.hpp"
+#include "core/index_view.hpp"
 #include "core/scoring.hpp"
 #include "core/search.hpp"
 #include "core/whole_file.hpp"
@@ -58,94 +59,6 @@ double compared_radius(Metric metric, double radius) {
 
 }  // namespace
 
-// What a query works with, from its start to its end.
-class Index::View {
- public:
-  explicit View(const Index& index) : layout_(index.layout_), lock_(index.mutex_) {
-    index.require_open_unlocked();
-    forest_ = index.forest_;
-    cells_ = index.cells_;
-    if (index.builder_) {
-      builder_ = &*index.builder_;  // it may grow or be cut once the lock is let go
-    } else {
-      lock_.unlock();
-    }
-  }
-
-  const Forest* forest() const { return forest_.get(); }
-  const std::shared_ptr<const Forest>& shared_forest() const { return forest_; }
-  const Cells* cells() const { return cells_.get(); }
-
-  // Only with a forest: by its cells, if it has any.
-  const std::vector<Neighbor>& nearest(const void* query, std::size_t n, std::int64_t search_k,
-                                       const ItemFilter* filter) const {
-    return cells_ ? search_cells(*forest_, *cells_, query, n, search_k, filter)
-                  : search(*forest_, query, n, search_k, filter);
-  }
-
-  void nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n, std::int64_t search_k,
-                     std::size_t n_threads, Cancellation& cancellation, std::int64_t* ids, float* distances,
-                     const ItemFilter* filter) const {
-    if (cells_) {
-      search_cells_batch(*forest_, *cells_, queries, stride, count, n, search_k, n_threads, cancellation, ids,
-                         distances, filter);
-    } else {
-      search_batch(*forest_, queries, stride, count, n, search_k, n_threads, cancellation, ids, distances, filter);
-    }
-  }
-  std::int32_t n_items() const { return builder_ != nullptr ? builder_->n_items() : forest_->n_items; }
-
-  std::int32_t checked_item(std::int64_t item) const {
-    const std::int32_t n = n_items();
-    if (item < 0 || item >= n) {
-      throw std::out_of_range("Item index " + std::to_string(item) + " is not among the " + std::to_string(n) +
-                              " items");
-    }
-    return static_cast<std::int32_t>(item);
-  }
-
-  std::optional<ItemFilter> filter_of(const Restriction& restriction) const {
-    if (!restriction.any()) return std::nullopt;
-    ItemFilter filter(restriction, n_items());
-    if (forest_) filter.keep_present(*forest_);
-    return filter;
-  }
-
-  // Only with a forest.
-  const char* vector_of(std::int32_t id) const { return forest_->at(id) + forest_->layout.vector_offset; }
-
-  // An item's node in the index's layout.
-  void read_item(std::int32_t id, char* node) const {
-    if (!forest_) {
-      builder_->read_item(id, node);
-    } else if (forest_->layout == layout_) {
-      std::copy_n(forest_->at(id), layout_.node_size, node);
-    } else {
-      copy_item(forest_->node(id), layout_, node);
-    }
-  }
-
-  std::vector<char> item_node(std::int64_t item) const {
-    std::vector<char> node(layout_.node_size);
-    read_item(checked_item(item), node.data());
-    return node;
-  }
-
-  bool is_present(std::int32_t id, std::vector<char>& node) const {
-    if (forest_) return forest_->node(id).n_descendants() == 1;
-    node.resize(layout_.node_size);
-    builder_->read_item(id, node.data());
-    return NodeView(node.data(), layout_).n_descendants() == 1;
-  }
-
- private:
-  const Layout& layout_;
-  std::shared_lock<IndexMutex> lock_;
-  std::shared_ptr<const Forest> forest_;
-  std::shared_ptr<const Cells> cells_;
-  const ForestBuilder* builder_ = nullptr;
-};
-
 Index::Index(Metric metric, std::size_t width) : layout_(Layout::of(metric, width)) {
   if (width == 0) throw std::invalid_argument("vectors must have at least one dimension");
   reset();
@@ -184,6 +97,7 @@ IndexStatus Index::status() const {
   status.is_loaded = !builder_;
   status.n_bytes = forest_ ? forest_->size() : static_cast<std::size_t>(status.n_items) * layout_.node_size;
   status.n_cells = cells_ ? cells_->n_cells() : 0;
+  status.cells_bytes = cells_ ? cells_file_bytes(*forest_, *cells_) : 0;
   status.seed = seed_;
   status.building_file = disk_path_;
   if (forest_) status.file = forest_->file;
@@ -360,6 +274,12 @@ void Index::open_cells(const std::string& path, bool prefault) {
   use_cells([&](const Forest& forest) { return dask_annoy::open_cells(path, forest, prefault); });
 }
 
+bool Index::has_cells_at(const std::string& path) const {
+  const View now = view();
+  if (!now.forest()) throw StateError("an index without trees has no cells; call build() or load() first");
+  return has_cells_of(path, *now.forest());
+}
+
 void Index::load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where) {
   use_cells([&](const Forest& forest) { return parse_cells(std::move(bytes), size, forest, where); });
 }
@@ -433,21 +353,36 @@ void Index::copy_file(const std::function<char*(std::size_t)>& make_room) const 
   conversion.write([&](const char* bytes, std::size_t n) { room = std::copy_n(bytes, n, room); });
 }
 
-std::vector<Neighbor> Index::nearest(const void* query, std::size_t n, std::int64_t search_k,
+std::vector<Neighbor> Index::nearest(const void* query, std::size_t n, const SearchOptions& options,
                                      const Restriction& restriction) const {
   const View now = view();
   const std::optional<ItemFilter> filter = now.filter_of(restriction);
   if (!now.forest()) return {};
-  return now.nearest(query, n, search_k, address_of(filter));
+  return now.nearest(query, n, options, address_of(filter));
 }
 
-std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k,
+std::vector<Neighbor> Index::nearest_to_item(std::int64_t item, std::size_t n, const SearchOptions& options,
                                              const Restriction& restriction) const {
   const View now = view();
   const std::int32_t id = now.checked_item(item);
   const std::optional<ItemFilter> filter = now.filter_of(restriction);
   if (!now.forest()) return {};
-  return now.nearest(now.vector_of(id), n, search_k, address_of(filter));
+  return now.nearest(now.vector_of(id), n, options, address_of(filter));
+}
+
+SearchPlan Index::plan_search(std::size_t n_queries, std::size_t n, const SearchOptions& options, int n_jobs,
+                              const Restriction& restriction) const {
+  const std::size_t n_threads = thread_count(n_jobs);
+  const View now = view();
+  const std::optional<ItemFilter> filter = now.filter_of(restriction);
+  if (!now.forest()) throw StateError("an index without trees searches nothing; call build() or load() first");
+  return now.plan(options, n_queries, n, n_threads, address_of(filter));
+}
+
+void Index::set_as_annoy(bool as_annoy) {
+  const std::unique_lock lock(mutex_);
+  require_open_unlocked();
+  as_annoy_ = as_annoy;
 }
 
 std::vector<Neighbor> Index::within(const void* query, double radius, std::size_t limit, std::int64_t search_k,
@@ -471,7 +406,7 @@ std::vector<Neighbor> Index::within_of_item(std::int64_t item, double radius, st
 }
 
 void Index::nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n,
-                          std::int64_t search_k, int n_jobs, Cancellation& cancellation, std::int64_t* ids,
+                          const SearchOptions& options, int n_jobs, Cancellation& cancellation, std::int64_t* ids,
                           float* distances, const Restriction& restriction) const {
   const std::size_t n_threads = thread_count(n_jobs);
   const View now = view();
@@ -480,10 +415,10 @@ void Index::nearest_batch(const char* queries, std::size_t stride, std::size_t c
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  now.nearest_batch(queries, stride, count, n, search_k, n_threads, cancellation, ids, distances, address_of(filter));
+  now.nearest_batch(queries, stride, count, n, options, n_threads, cancellation, ids, distances, address_of(filter));
 }
 
-void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, std::int64_t search_k,
+void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, const SearchOptions& options,
                              int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances,
                              const Restriction& restriction) const {
   const std::size_t n_threads = thread_count(n_jobs);
@@ -499,7 +434,7 @@ void Index::nearest_to_items(const std::int64_t* items, std::size_t count, std::
     for (std::size_t q = 0; q < count; ++q) write_answer(layout_.metric, {}, n, ids + q * n, distances + q * n);
     return;
   }
-  now.nearest_batch(queries.data(), bytes, count, n, search_k, n_threads, cancellation, ids, distances,
+  now.nearest_batch(queries.data(), bytes, count, n, options, n_threads, cancellation, ids, distances,
                     address_of(filter));
 }
 

@@ -17,6 +17,7 @@
 #include "core/index_mutex.hpp"
 #include "core/item_filter.hpp"
 #include "core/parallel.hpp"
+#include "core/planner.hpp"
 #include "core/topk.hpp"
 
 namespace dask_annoy {
@@ -29,9 +30,19 @@ struct IndexStatus {
   bool is_loaded = false;                  // read-only: from a file or from bytes
   std::size_t n_bytes = 0;                 // of items and trees
   std::size_t n_cells = 0;                 // 0 without cells
+  std::size_t cells_bytes = 0;             // of their file
   std::uint64_t seed = 0;                  // of the next build
   std::string building_file;               // of an on-disk build
   std::shared_ptr<const MappedFile> file;  // that is mapped
+};
+
+// How to search for neighbours.
+struct SearchOptions {
+  SearchOptions(std::int64_t search_k_ = -1, SearchMethod method_ = SearchMethod::automatic)  // NOLINT: mostly a budget
+      : search_k(search_k_), method(method_) {}
+
+  std::int64_t search_k;
+  SearchMethod method;
 };
 
 // What is said of a closed index.
@@ -83,6 +94,8 @@ class Index {
                                            std::size_t working_bytes);
   // From a file of cells, wherever it lies.
   void open_cells(const std::string& path, bool prefault);
+  // Whether there is such a file that says it holds this forest's cells. StateError without trees.
+  bool has_cells_at(const std::string& path) const;
   // From the bytes of one, which are kept.
   void load_cells(std::shared_ptr<const char> bytes, std::size_t size, const std::string& where);
   // Those bytes, copied to where make_room(size) says. StateError without cells.
@@ -119,18 +132,25 @@ class Index {
   void load_bytes(std::shared_ptr<const char> bytes, std::size_t size, Cancellation& cancellation,
                   const std::string& where = "bytes");
 
-  // `search_k` as in search(). An index without trees answers with nothing. A restriction is checked against the items
-  // there are: see ItemFilter.
-  std::vector<Neighbor> nearest(const void* query, std::size_t n, std::int64_t search_k,
+  // `search_k` is as in search(), or with cells as in search_cells(). An index without trees answers with nothing. A
+  // restriction is checked against the items there are: see ItemFilter. StateError for a method that cannot be had.
+  std::vector<Neighbor> nearest(const void* query, std::size_t n, const SearchOptions& options,
                                 const Restriction& restriction = {}) const;
-  std::vector<Neighbor> nearest_to_item(std::int64_t item, std::size_t n, std::int64_t search_k,
+  std::vector<Neighbor> nearest_to_item(std::int64_t item, std::size_t n, const SearchOptions& options,
                                         const Restriction& restriction = {}) const;
-  void nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n, std::int64_t search_k,
-                     int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances,
-                     const Restriction& restriction = {}) const;
-  void nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, std::int64_t search_k, int n_jobs,
-                        Cancellation& cancellation, std::int64_t* ids, float* distances,
+  void nearest_batch(const char* queries, std::size_t stride, std::size_t count, std::size_t n,
+                     const SearchOptions& options, int n_jobs, Cancellation& cancellation, std::int64_t* ids,
+                     float* distances, const Restriction& restriction = {}) const;
+  void nearest_to_items(const std::int64_t* items, std::size_t count, std::size_t n, const SearchOptions& options,
+                        int n_jobs, Cancellation& cancellation, std::int64_t* ids, float* distances,
                         const Restriction& restriction = {}) const;
+
+  // How the calls above would go about it; it is what they ask themselves. StateError without trees.
+  SearchPlan plan_search(std::size_t n_queries, std::size_t n, const SearchOptions& options, int n_jobs,
+                         const Restriction& restriction = {}) const;
+  // Whether searches without cells keep to Annoy's answers, as they do at first, or may give better ones that cost no
+  // more.
+  void set_as_annoy(bool as_annoy);
 
   // The items not farther than `radius`, a returned distance (for dot: whose product is not smaller); see within.hpp.
   // std::invalid_argument for NaN.
@@ -172,6 +192,7 @@ class Index {
   std::shared_ptr<const Cells> cells_;    // of forest_, if there are any
   std::shared_ptr<const Cells> ordered_;  // of the builder's items, which are numbered by them
   std::string disk_path_;                 // of an on-disk build
+  bool as_annoy_ = true;
   bool closed_ = false;
 };
 

@@ -279,7 +279,7 @@ class LeafBatch {
 void search_leaves_batch(const Forest& forest, const char* queries, std::size_t stride, std::size_t n_queries,
                          std::size_t n, std::int64_t search_k, std::size_t n_threads, Cancellation& cancellation,
                          std::int64_t* ids, float* distances, const ItemFilter* filter, const LeafBatchBounds& bounds) {
-  const std::size_t budget = search_budget(forest, n, search_k);
+  const std::size_t budget = search_budget(forest.roots.size(), n, search_k);
   if (n == 0 || budget == 0) {
     for (std::size_t q = 0; q < n_queries; ++q) {
       write_answer(forest.layout.metric, {}, n, ids + q * n, distances + q * n);

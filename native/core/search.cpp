@@ -53,26 +53,50 @@ class CandidateScorer {
 }  // namespace
 
 // Annoy's default budget is without its overflow at 2^31.
-std::size_t search_budget(const Forest& forest, std::size_t n, std::int64_t search_k) {
+std::size_t search_budget(std::size_t n_trees, std::size_t n, std::int64_t search_k) {
   if (search_k != -1) return static_cast<std::size_t>(search_k);
-  const std::size_t roots = forest.roots.size();
   constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int64_t>::max());
-  return roots > 0 && n > kMost / roots ? kMost : n * roots;
+  return n_trees > 0 && n > kMost / n_trees ? kMost : n * n_trees;
 }
 
 const std::vector<Neighbor>& search(const Forest& forest, const void* vector, std::size_t n, std::int64_t search_k,
                                     const ItemFilter* filter) {
+  const std::size_t budget = search_budget(forest.roots.size(), n, search_k);
+  const bool scanned = filter != nullptr && budget > 0 && better_scanned(forest, *filter, budget);
+  return scanned ? search_exact(forest, vector, n, filter) : search_trees(forest, vector, n, search_k, filter);
+}
+
+const std::vector<Neighbor>& search_exact(const Forest& forest, const void* vector, std::size_t n,
+                                          const ItemFilter* filter) {
   const BorrowedScratch borrowed;
   Scratch& scratch = *borrowed;
   const Query query = Query::of(forest.layout, vector);
-  const std::size_t budget = search_budget(forest, n, search_k);
   scratch.best.reset(n);
   CandidateScorer scorer(forest, query, scratch);
-  if (filter != nullptr && budget > 0 && better_scanned(forest, *filter, budget)) {
-    each_block(*filter, kScoredAtOnce, scratch.candidates,
-               [&](const std::vector<std::int32_t>& items) { scorer.score(items.data(), items.size()); });
+  const auto score = [&](const std::vector<std::int32_t>& items) { scorer.score(items.data(), items.size()); };
+  if (filter != nullptr) {
+    each_block(*filter, kScoredAtOnce, scratch.candidates, score);
     return scratch.best.sorted();
   }
+  std::vector<std::int32_t>& items = scratch.candidates;
+  for (std::int32_t item = 0; item < forest.n_items;) {
+    items.clear();
+    for (; item < forest.n_items && items.size() < kScoredAtOnce; ++item) {
+      if (forest.node(item).n_descendants() == 1) items.push_back(item);
+    }
+    score(items);
+  }
+  return scratch.best.sorted();
+}
+
+const std::vector<Neighbor>& search_trees(const Forest& forest, const void* vector, std::size_t n,
+                                          std::int64_t search_k, const ItemFilter* filter) {
+  const BorrowedScratch borrowed;
+  Scratch& scratch = *borrowed;
+  const Query query = Query::of(forest.layout, vector);
+  const std::size_t budget = search_budget(forest.roots.size(), n, search_k);
+  scratch.best.reset(n);
+  CandidateScorer scorer(forest, query, scratch);
   SeenItems seen(forest, scratch);
   const auto meanwhile = [&] { scorer.score_some(seen.items()); };
   if (filter != nullptr) {

@@ -14,7 +14,7 @@
 namespace dask_annoy {
 
 // The candidates, repeats counted, that a search with this search_k is to meet.
-std::size_t search_budget(const Forest& forest, std::size_t n, std::int64_t search_k);
+std::size_t search_budget(std::size_t n_trees, std::size_t n, std::int64_t search_k);
 
 // The n nearest items that a walk meets before it has met `search_k` item numbers (repeats count, a list counts
 // whole; −1 is Annoy's default of n times the trees, other negative numbers mean no bound). Distances in compared form.
@@ -23,6 +23,14 @@ std::size_t search_budget(const Forest& forest, std::size_t n, std::int64_t sear
 // The result is valid until the next search on this thread.
 const std::vector<Neighbor>& search(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k,
                                     const ItemFilter* filter = nullptr);
+
+// The same by a walk, however few pass.
+const std::vector<Neighbor>& search_trees(const Forest& forest, const void* query, std::size_t n, std::int64_t search_k,
+                                          const ItemFilter* filter = nullptr);
+
+// The n nearest of all items that pass.
+const std::vector<Neighbor>& search_exact(const Forest& forest, const void* query, std::size_t n,
+                                          const ItemFilter* filter = nullptr);
 
 // Many queries on several threads. Query q is vector q of `queries` (rows of layout.vector_bytes() at least
 // `stride` bytes apart); answers go to row q of `ids` and `distances` (n a row, as returned to users), padded with −1

@@ -113,10 +113,14 @@ class Walk {
 
 // Whether to score all that pass instead of walking: they are few, or a walk would not look at fewer, or it would pass
 // by kPassedBy items for each that a scan scores.
+inline bool better_scanned(std::size_t n_items, std::size_t n_passing, std::size_t budget) {
+  if (n_passing <= std::max(budget, kScannedAlways)) return true;
+  const auto passing = static_cast<double>(n_passing);
+  return kPassedBy * passing * passing <= static_cast<double>(budget) * static_cast<double>(n_items);
+}
+
 inline bool better_scanned(const Forest& forest, const ItemFilter& filter, std::size_t budget) {
-  if (filter.count() <= std::max(budget, kScannedAlways)) return true;
-  const auto count = static_cast<double>(filter.count());
-  return kPassedBy * count * count <= static_cast<double>(budget) * static_cast<double>(forest.n_items);
+  return better_scanned(static_cast<std::size_t>(forest.n_items), filter.count(), budget);
 }
 
 struct AnyItem {

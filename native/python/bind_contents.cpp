@@ -85,6 +85,12 @@ void open_cells_at(Index& index, const py::str& fn, bool prefault) {
   index.open_cells(path, prefault);
 }
 
+bool has_cells_at(const Index& self, const py::str& fn) {
+  const std::string path = path_from(fn);
+  const py::gil_scoped_release unlocked;
+  return self.has_cells_at(path);
+}
+
 py::object path_to_python(const std::string& path) {
   return py::reinterpret_steal<py::object>(
       PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<Py_ssize_t>(path.size())));
@@ -103,6 +109,7 @@ py::dict status(const Index& self) {
   status["is_loaded"] = now.is_loaded;
   status["n_bytes"] = now.n_bytes;
   status["n_cells"] = now.n_cells;
+  status["cells_bytes"] = now.cells_bytes;
   status["seed"] = static_cast<std::int64_t>(now.seed);  // as set_seed takes it
   status["building_file"] = now.building_file.empty() ? py::none() : path_to_python(now.building_file);
   status["file"] = now.file == nullptr
@@ -207,6 +214,8 @@ CorruptIndexError
       .def("_cells_to_bytes", &cells_to_bytes, "The bytes of the file of cells that save() would write.")
       .def("_open_cells", &open_cells_at, py::arg("fn"), py::arg("prefault") = false,
            "Use the cells of a file, wherever it lies: it is checked and mapped.")
+      .def("_has_cells_at", &has_cells_at, py::arg("fn"),
+           "Whether there is a file that says it holds cells of this index's forest.")
       .def("_load_cells", &load_cells, py::arg("data"), py::kw_only(), py::arg("name") = "bytes",
            "Use the cells that a file of cells holds: its bytes are copied and checked.")
       .def("_status", &status, "What the index is at this moment: see IndexStatus.")

@@ -4,6 +4,7 @@
 #include "core/build_memory.hpp"
 #include "core/cells.hpp"
 #include "core/parallel.hpp"
+#include "core/planner.hpp"
 
 #include <pybind11/stl.h>
 
@@ -55,6 +56,13 @@ void bind_layout(py::module_& m) {
         return expected_cells_bytes(Layout::of(metric_from_name(metric), width), n_items);
       },
       py::arg("n_items"), py::arg("width"), py::arg("metric"), "Bytes of the file of cells over so many items, about.");
+  m.def(
+      "cells_pay",
+      [](std::size_t n_items, std::size_t width, const std::string& metric) {
+        return cells_pay(Layout::of(metric_from_name(metric), width), n_items);
+      },
+      py::arg("n_items"), py::arg("width"), py::arg("metric"),
+      "Whether a search within the default budget would go by cells: not where scoring every item costs no more.");
 }
 
 }  // namespace dask_annoy

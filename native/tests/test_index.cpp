@@ -488,8 +488,8 @@ TEST_CASE("what a call runs from within may use other indexes, and is refused wh
   // A query of a loaded file holds the file and not the index.
   index.save(folder.file("saved"), false);
   Cancellation closing = from_within([&] { index.close(); });
-  CHECK_THROWS_AS(index.nearest_batch(queries.bytes.data(), queries.stride(), queries.count(), 1, 1'000'000'000, 1,
-                                      closing, ids.data(), distances.data()),
+  CHECK_THROWS_AS(index.nearest_batch(queries.bytes.data(), queries.stride(), queries.count(), 1,
+                                      {1'000'000'000, SearchMethod::trees}, 1, closing, ids.data(), distances.data()),
                   Interrupted);
   CHECK(index.is_closed());
 }

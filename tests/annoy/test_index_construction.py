@@ -70,7 +70,7 @@ def test_a_first_vector_that_is_refused_settles_nothing() -> None:
     ],
 )
 def test_a_metric_has_the_names_of_the_literature(alias: str, name: str, vectors: Vectors, answers: Any) -> None:
-    index = Index(metric=alias).fit(vectors, n_trees=3)
+    index = Index(metric=alias, cells=False).fit(vectors, n_trees=3)
     plain = AnnoyIndex(12, name)
     plain.add_items(vectors)
     plain.build(3)
@@ -191,6 +191,7 @@ def test_attributes_are_the_parameters(tmp_path: Path) -> None:
         "verbose": -2,
         "pickle_mode": "byte",
         "compress_mode": "zlib",
+        "cells": "auto",
     }
     assert index.n_features_out_ == 7
 

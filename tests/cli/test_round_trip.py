@@ -92,6 +92,21 @@ def test_json_answers_are_those_of_the_library(call, files: Path, index: Path) -
     assert [answer["ids"] for answer in answers] == ids.tolist()
     assert [answer["distances"] for answer in answers] == distances.tolist()
     assert (last["summary"]["queries"], last["summary"]["k"]) == (20, 3)
+    assert last["summary"]["methods"] == {"exact": 4}  # shards of 425 items
+
+
+def test_the_method_of_a_query_and_shards_without_cells(call, files: Path, index: Path, tmp_path: Path) -> None:
+    asked = ("-k", 3, "--rows", "0:20", "--output", tmp_path / "answers.npz")
+    assert "4 by cells" in call("query", index, files / "queries.npy", *asked, "--method", "cells").stdout
+    assert call("query", index, files / "queries.npy", "--method", "graph").exit_code == 2
+    url = tmp_path / "without"
+    shape = ("--metric", "euclidean", "--shard-rows", 500, "--cells", "none", "-q")
+    assert call("build", files / "vectors.npy", url, *shape).exit_code == 0
+    assert "cells           none" in call("info", url).stdout
+    assert "in all shards" in call("info", index).stdout
+    refused = call("query", url, files / "queries.npy", "--method", "cells")
+    assert refused.exit_code == 1
+    assert "4 of 4 have none" in refused.stderr
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])

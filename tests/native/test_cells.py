@@ -63,12 +63,13 @@ def test_cells_find_as_much_as_the_forest_with_the_same_budget(metric: str) -> N
 def test_many_queries_get_the_answers_of_each_alone(metric: str, codes: None) -> None:
     index, queries = built(metric), clustered(50, 2, metric)
     index.build_cells(codes=codes)
-    ids, distances = index.get_nns_by_vectors(queries, 10, 500, include_distances=True)
+    ids, distances = index.get_nns_by_vectors(queries, 10, 500, include_distances=True, method="cells")
     for query, expected_ids, expected_distances in zip(queries, ids, distances, strict=True):
-        found, at = index.get_nns_by_vector(query, 10, 500, include_distances=True)
+        found, at = index.get_nns_by_vector(query, 10, 500, include_distances=True, method="cells")
         assert (found, at) == (expected_ids.tolist(), expected_distances.tolist())
     for item in (0, 17, 3999):
-        assert index.get_nns_by_item(item, 10, 500) == index.get_nns_by_items([item], 10, 500)[0].tolist()
+        alone = index.get_nns_by_item(item, 10, 500, method="cells")
+        assert alone == index.get_nns_by_items([item], 10, 500, method="cells")[0].tolist()
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -30,6 +30,7 @@ USES: dict[str, Callable[[AnnoyIndex], object]] = {
     "get_nns_within_by_item": lambda index: index.get_nns_within_by_item(0, 1.0),
     "get_nns_within_by_vector": lambda index: index.get_nns_within_by_vector(VECTORS[0], 1.0),
     "budgets_to_find": lambda index: index.budgets_to_find(VECTORS, np.zeros((60, 1), np.int64)),
+    "explain_search": lambda index: index.explain_search(1, 1),
     "to_bytes": lambda index: index.to_bytes(),
     "get_item_vector": lambda index: index.get_item_vector(0),
     "get_item_vectors": lambda index: index.get_item_vectors(),

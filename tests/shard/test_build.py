@@ -218,7 +218,7 @@ def test_the_traced_budget_is_the_least_with_which_a_search_finds_the_neighbour(
             for spent in (budget - 1, budget):
                 if spent < 1:
                     continue
-                met = forest.get_nns_by_vector(sample, 300, spent, include_distances=True)
+                met = forest.get_nns_by_vector(sample, 300, spent, include_distances=True, method="cells")
                 reach = [distance for item, distance in zip(*met, strict=True) if item != its]
                 found = sum(0 < one <= spent for one in budgets[row].tolist())
                 within = (
