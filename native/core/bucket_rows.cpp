@@ -15,7 +15,12 @@ class RoutedInPlace final : public BucketRows {
   RoutedInPlace(const Layout& layout, const ItemsInPlace& items, const FixedPoint* rounding, const FixedItems* fixed,
                 const ItemSet& present, const std::vector<TopTree>& trees, std::size_t n_threads,
                 Cancellation& cancellation)
-      : layout_(layout), items_(items), rounding_(rounding), fixed_(fixed), starts_(trees.size()), numbers_(trees.size()) {
+      : layout_(layout),
+        items_(items),
+        rounding_(rounding),
+        fixed_(fixed),
+        starts_(trees.size()),
+        numbers_(trees.size()) {
     const auto n = static_cast<std::size_t>(present.size());
     std::vector<std::uint16_t> buckets(trees.size() * n);
     {
@@ -95,8 +100,8 @@ ItemsInPlace::ItemsInPlace(const NodeStorage& storage, std::shared_mutex& moving
   if (storage.in_place() == nullptr) mapped_ = storage.bytes();
 }
 
-std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPlace& items,
-                                           const FixedPoint* rounding, const FixedItems* fixed, const ItemSet& present,
+std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPlace& items, const FixedPoint* rounding,
+                                           const FixedItems* fixed, const ItemSet& present,
                                            const std::vector<TopTree>& trees, std::size_t n_threads,
                                            Cancellation& cancellation) {
   return std::make_unique<RoutedInPlace>(layout, items, rounding, fixed, present, trees, n_threads, cancellation);

@@ -48,8 +48,8 @@ class ItemsInPlace {
 
 // Notes each tree's items by bucket, and reads their rows from where they are. `rounding` may be null; `fixed`, the
 // integers of the items, too, whose vectors are copied then.
-std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPlace& items,
-                                           const FixedPoint* rounding, const FixedItems* fixed, const ItemSet& present,
+std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPlace& items, const FixedPoint* rounding,
+                                           const FixedItems* fixed, const ItemSet& present,
                                            const std::vector<TopTree>& trees, std::size_t n_threads,
                                            Cancellation& cancellation);
 

@@ -165,8 +165,8 @@ std::unique_ptr<BucketRows> route_to_scratch(const Layout& layout, const NodeSto
                                              const FixedPoint* rounding, const ItemSet& present,
                                              const std::vector<TopTree>& trees, File& scratch, std::size_t buffer_bytes,
                                              std::size_t n_threads, Cancellation& cancellation) {
-  return std::make_unique<RoutedToScratch>(layout, storage, rounding, present, trees, scratch, buffer_bytes,
-                                           n_threads, cancellation);
+  return std::make_unique<RoutedToScratch>(layout, storage, rounding, present, trees, scratch, buffer_bytes, n_threads,
+                                           cancellation);
 }
 
 }  // namespace dask_annoy

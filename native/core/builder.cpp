@@ -284,9 +284,9 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
     std::unique_ptr<BucketRows> buckets;
     if (!plan.one_bucket()) {
       buckets = items ? route_in_place(layout_, *items, rounding ? &*rounding : nullptr, fixed ? &*fixed : nullptr,
-                                         items_, tops, arrangement.n_threads, cancellation)
+                                       items_, tops, arrangement.n_threads, cancellation)
                       : route_to_scratch(layout_, *storage_, rounding ? &*rounding : nullptr, items_, tops, *scratch,
-                                           arrangement.buffer_bytes, arrangement.n_threads, cancellation);
+                                         arrangement.buffer_bytes, arrangement.n_threads, cancellation);
     }
     std::vector<TreeOutline> outlines;
     std::vector<std::pair<std::size_t, std::size_t>> parts;  // (tree, part) in the order of the file

@@ -14,7 +14,7 @@ namespace {
 
 constexpr float kOne = FixedPoint::kOne;
 constexpr double kLongest = 1.001 * kOne;  // as lengths are rounded, too
-constexpr double kRounded = 0.51;        // of an integer at the most: half of one, and what the scaling rounds
+constexpr double kRounded = 0.51;          // of an integer at the most: half of one, and what the scaling rounds
 constexpr float kSmallestSquare = 1e-30f;  // squared lengths within which floats round as the bounds say
 constexpr float kLargestSquare = 1e30f;
 constexpr std::size_t kRowsAtOnce = 1024;

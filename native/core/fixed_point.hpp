@@ -1,9 +1,9 @@
 // Items and planes as 16-bit integers: most of a build's work on them costs a fraction of what it does on floats.
 //
-// An item's integers are its vector from a centre, scaled and rounded; a plane's are its normal. Planes are chosen among
-// rounded items. The product of both lies within a known distance of the margin that the floats give, so beyond that
-// distance it tells the side; nearer to the plane the floats decide. So sides are the same as without integers, and
-// items and queries agree on what a plane says.
+// An item's integers are its vector from a centre, scaled and rounded; a plane's are its normal. Planes are chosen
+// among rounded items. The product of both lies within a known distance of the margin that the floats give, so beyond
+// that distance it tells the side; nearer to the plane the floats decide. So sides are the same as without integers,
+// and items and queries agree on what a plane says.
 #pragma once
 
 #include <cstddef>
@@ -42,8 +42,8 @@ class FixedPoint {
   static std::optional<FixedPoint> learn(const PlaneFamily& family, const RowBlock& sample, const NodeStorage& storage,
                                          std::size_t n, std::size_t n_threads, Cancellation& cancellation);
 
-  // `reach`: the largest length of an item, from the centre. Neither is used where directions are compared, as each item
-  // has length 1 then.
+  // `reach`: the largest length of an item, from the centre. Neither is used where directions are compared, as each
+  // item has length 1 then.
   FixedPoint(const PlaneFamily& family, std::vector<float> centre, float reach);
 
   std::size_t stride() const { return stride_; }  // integers_of_row()

@@ -31,7 +31,12 @@ class MemoryStorage final : public NodeStorage, public std::enable_shared_from_t
   bool moves(std::size_t bytes) const override { return bytes > reserved_; }
 
   void reserve(std::size_t bytes) override {
-    if (bytes > reserved_) remap(bytes);
+    if (bytes <= reserved_) return;
+    try {
+      remap(bytes);
+    } catch (const std::bad_alloc&) {
+      // More than may be asked for ahead: room is made as the bytes come.
+    }
   }
 
   void write(std::size_t offset, const char* bytes, std::size_t n) override { std::memcpy(base_ + offset, bytes, n); }
@@ -78,9 +83,6 @@ class FileStorage final : public NodeStorage {
     file_.resize(bytes);
     size_ = bytes;
   }
-
-  bool moves(std::size_t) const override { return false; }
-  void reserve(std::size_t) override {}
 
   void write(std::size_t offset, const char* bytes, std::size_t n) override { file_.write(offset, bytes, n); }
   void read(std::size_t offset, char* bytes, std::size_t n) const override { file_.read(offset, bytes, n); }

@@ -19,12 +19,6 @@ class NodeStorage {
   // Grows or cuts to `bytes`; what is new is zero.
   virtual void resize(std::size_t bytes) = 0;
 
-  // Whether growing to `bytes` would move what in_place() says.
-  virtual bool moves(std::size_t bytes) const = 0;
-
-  // Makes room, so that growing to `bytes` does not move anything. Takes no memory yet.
-  virtual void reserve(std::size_t bytes) = 0;
-
   virtual void write(std::size_t offset, const char* bytes, std::size_t n) = 0;
   virtual void read(std::size_t offset, char* bytes, std::size_t n) const = 0;
 
@@ -37,6 +31,12 @@ class NodeStorage {
   // Where the bytes lie now, until the next resize(); null for a file, whose bytes() stay valid while it grows.
   virtual const char* in_place() const { return nullptr; }
   virtual char* in_place() { return nullptr; }
+
+  // Whether growing to `bytes` would move it.
+  virtual bool moves(std::size_t /*bytes*/) const { return false; }
+
+  // Makes room if it can, so that growing to `bytes` moves nothing. Takes no memory yet.
+  virtual void reserve(std::size_t /*bytes*/) {}
 
   // Of the file; empty in memory.
   virtual std::string path() const { return {}; }

@@ -39,8 +39,8 @@ void SideTest::by_floats(const RowBlock& rows, const std::int32_t* positions, st
 
 void SideTest::by_integers(const RowBlock& rows, const std::int32_t* positions, std::size_t n, const float* normal,
                            const SideRule& rule, const FixedPlane& fixed, std::uint8_t* sides) {
-  kernels().fixed_point_products(fixed.weights.data(), rows.fixed_rows(positions, n),
-                                 rows.fixed_point()->stride(), products_);
+  kernels().fixed_point_products(fixed.weights.data(), rows.fixed_rows(positions, n), rows.fixed_point()->stride(),
+                                 products_);
   const std::size_t n_untold = kernels().tell_sides(products_, n, fixed.below, fixed.above, sides, asked_);
   if (n_untold == 0) return;
   for (std::size_t i = 0; i < n_untold; ++i) untold_[i] = positions[asked_[i]];

@@ -22,17 +22,6 @@ double share_of_larger(std::size_t ones, std::size_t n) {
 
 }  // namespace
 
-void Plane::write(NodeWriter node, const Layout& layout) const {
-  if (rule.random) return;
-  if (is_binary(layout.metric)) {
-    node.bits()[0] = rule.bit;
-    return;
-  }
-  std::copy(normal.begin(), normal.end(), node.vector());
-  // The extra dimension of dot is left out: a query has none, and Annoy 1.17.3 would add its square to the margin.
-  if (layout.metric == Metric::euclidean || layout.metric == Metric::manhattan) node.set_scalar(rule.offset);
-}
-
 Splitter::Splitter(const PlaneFamily& family) : family_(family) {
   if (!is_binary(family.layout.metric)) {
     plane_.normal.resize(family.layout.width);

@@ -49,9 +49,9 @@ class Splitter {
   SideTest side_test_;
   FixedPlane fixed_plane_;
   std::vector<std::int16_t> integers_;  // of a row that has none at hand
-  std::vector<float> values_;           // of a row of two-means, in the family's dimensions; rounded, in units of integers
-  const float* row_ = nullptr;          // the same, or where they lie
-  float scale_ = 0.0f;                  // makes a unit vector of it, where directions are compared; 0 if it has none
+  std::vector<float> values_;   // of a row of two-means, in the family's dimensions; rounded, in units of integers
+  const float* row_ = nullptr;  // the same, or where they lie
+  float scale_ = 0.0f;          // makes a unit vector of it, where directions are compared; 0 if it has none
 };
 
 }  // namespace dask_annoy

@@ -71,8 +71,7 @@ TopTree::TopTree(const RowBlock& sample, const BucketPlan& plan, std::uint64_t s
     if (part.parent >= 0) nodes_[static_cast<std::size_t>(part.parent)].children[part.side] = id;
     nodes_.push_back({part.seed, plane.rule, {0, 0}, part.parent});
     normals_.insert(normals_.end(), plane.normal.begin(), plane.normal.end());
-    const std::size_t zeros =
-        part.begin + part_by_sides(positions.data() + part.begin, sides.data(), n, moved.data());
+    const std::size_t zeros = part.begin + part_by_sides(positions.data() + part.begin, sides.data(), n, moved.data());
     parts.push_back({zeros, part.end, seed_of_child(part.seed, 1), id, 1});
     parts.push_back({part.begin, zeros, seed_of_child(part.seed, 0), id, 0});  // taken next: buckets go left to right
   }

@@ -52,9 +52,7 @@ inline __m128i fold_quarters(Integers x) {
 typedef __m256i Integers;
 
 inline Integers no_integers() { return _mm256_setzero_si256(); }
-inline Integers load_integers(const std::int16_t* p) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-}
+inline Integers load_integers(const std::int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline Integers add_integers(Integers a, Integers b) { return _mm256_add_epi32(a, b); }
 inline Integers low_words(Integers a, Integers b) { return _mm256_unpacklo_epi32(a, b); }
 inline Integers high_words(Integers a, Integers b) { return _mm256_unpackhi_epi32(a, b); }
