@@ -77,7 +77,8 @@ struct Needs {
     const PlaneFamily family{layout, layout.metric == Metric::dot ? 1.0f : 0.0f};
     const std::size_t integers_of_item = FixedPoint::serves(family) ? FixedPoint::bytes_of_row(family) : 0;
     part_of_integers += rows * RowBlock::bytes_of_chosen(integers_of_item);
-    integers = plan.one_bucket() ? 0 : task.n_items * integers_of_item;
+    // Who builds on disk does so to hold little of the items.
+    integers = plan.one_bucket() || task.on_disk ? 0 : task.n_items * integers_of_item;
     buckets_of_tree = plan.one_bucket() ? 1 : 2 * plan.n_sampled / plan.sampled_of_bucket;
     top_of_tree = plan.one_bucket() ? 0 : 2 * buckets_of_tree * (layout.vector_bytes() + integers_of_item + 128);
     notes_of_tree =

@@ -18,7 +18,7 @@ constexpr double kRounded = 0.51;          // of an integer at the most: half of
 constexpr float kSmallestSquare = 1e-30f;  // squared lengths within which floats round as the bounds say
 constexpr float kLargestSquare = 1e30f;
 constexpr std::size_t kRowsAtOnce = 1024;
-constexpr std::size_t kBlockBytes = std::size_t{1} << 18;
+constexpr std::size_t kBlockBytes = std::size_t{1} << 16;  // less than malloc gives back only with luck
 constexpr std::size_t kLanes = 32;  // of the kernels' sums
 
 bool measurable(float squared) { return squared > kSmallestSquare && squared < kLargestSquare; }
