@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <new>
 
 namespace dask_annoy {
 
@@ -15,21 +15,20 @@ class AlignedArray {
   // Room for `n`, whose content is then undefined. What there is is kept if it will do.
   void resize(std::size_t n) {
     if (n <= capacity_) return;
-    data_.reset();  // before the new room is taken
+    room_.reset();  // before the new room is taken
     capacity_ = 0;
-    data_.reset(static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kCacheLine})));
+    room_.reset(new char[n * sizeof(T) + kCacheLine]);
+    const std::size_t over = reinterpret_cast<std::uintptr_t>(room_.get()) % kCacheLine;
+    data_ = reinterpret_cast<T*>(room_.get() + (over == 0 ? 0 : kCacheLine - over));
     capacity_ = n;
   }
 
-  T* data() { return data_.get(); }
-  const T* data() const { return data_.get(); }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
 
  private:
-  struct Free {
-    void operator()(T* data) const { ::operator delete(data, std::align_val_t{kCacheLine}); }
-  };
-
-  std::unique_ptr<T, Free> data_;
+  std::unique_ptr<char[]> room_;
+  T* data_ = nullptr;
   std::size_t capacity_ = 0;
 };
 
