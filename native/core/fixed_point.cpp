@@ -19,7 +19,7 @@ constexpr float kSmallestSquare = 1e-30f;  // squared lengths within which float
 constexpr float kLargestSquare = 1e30f;
 constexpr std::size_t kRowsAtOnce = 1024;
 constexpr std::size_t kBlockBytes = std::size_t{1} << 16;  // less than malloc gives back only with luck
-constexpr std::size_t kLanes = 32;  // of the kernels' sums
+constexpr std::size_t kLanes = 32;                         // of the kernels' sums
 
 bool measurable(float squared) { return squared > kSmallestSquare && squared < kLargestSquare; }
 
