@@ -12,19 +12,27 @@ constexpr std::size_t kAhead = 8;  // rows fetched ahead
 
 class RoutedInPlace final : public BucketRows {
  public:
-  RoutedInPlace(const Layout& layout, const ItemsInPlace& items, const ItemSet& present,
-                const std::vector<TopTree>& trees, std::size_t n_threads, Cancellation& cancellation)
-      : layout_(layout), items_(items), starts_(trees.size()), numbers_(trees.size()) {
+  RoutedInPlace(const Layout& layout, const ItemsInPlace& items, const FixedPoint* rounding, const FixedItems* fixed,
+                const ItemSet& present, const std::vector<TopTree>& trees, std::size_t n_threads,
+                Cancellation& cancellation)
+      : layout_(layout),
+        items_(items),
+        rounding_(rounding),
+        fixed_(fixed),
+        starts_(trees.size()),
+        numbers_(trees.size()) {
     const auto n = static_cast<std::size_t>(present.size());
     std::vector<std::uint16_t> buckets(trees.size() * n);
     {
-      const Router router(layout, trees);
+      const Router router(trees, fixed == nullptr ? nullptr : &fixed->fixed_point());
       const std::shared_lock lock(items.moving());
       const char* nodes = items.nodes();
       parallel_for((n + kRowsAtOnce - 1) / kRowsAtOnce, n_threads, cancellation, [&](std::size_t block) {
         const std::size_t begin = block * kRowsAtOnce;
-        router.route(nodes + begin * layout.node_size, std::min(kRowsAtOnce, n - begin),
-                     static_cast<std::int32_t>(begin), buckets.data() + begin, n);
+        RowBlock rows(layout);
+        rows.lay_over(nodes + begin * layout.node_size, static_cast<std::int32_t>(begin),
+                      std::min(kRowsAtOnce, n - begin), fixed);
+        router.route(rows, buckets.data() + begin, n);
       });
     }
     parallel_for(trees.size(), n_threads, cancellation, [&](std::size_t tree) {
@@ -36,12 +44,18 @@ class RoutedInPlace final : public BucketRows {
     return starts_[tree][bucket + 1] - starts_[tree][bucket];
   }
 
+  std::shared_lock<std::shared_mutex> hold() const override { return std::shared_lock(items_.moving()); }
+
   void read(std::size_t tree, std::size_t first, std::size_t last, RowBlock& rows) const override {
     const std::int32_t* numbers = numbers_[tree].data() + starts_[tree][first];
     const std::size_t n = starts_[tree][last] - starts_[tree][first];
-    rows.resize(n);
-    const std::shared_lock lock(items_.moving());
     const char* nodes = items_.nodes();
+    if (fixed_ != nullptr) {
+      rows.choose(nodes, *fixed_, numbers, n);
+      return;
+    }
+    rows.resize(n);
+    rows.round_by(rounding_);
     const auto node_of = [&](std::size_t i) {
       return nodes + static_cast<std::size_t>(numbers[i]) * layout_.node_size;
     };
@@ -74,6 +88,8 @@ class RoutedInPlace final : public BucketRows {
 
   Layout layout_;
   const ItemsInPlace& items_;
+  const FixedPoint* rounding_;
+  const FixedItems* fixed_;
   std::vector<std::vector<std::size_t>> starts_;    // by tree: where each bucket starts
   std::vector<std::vector<std::int32_t>> numbers_;  // by tree
 };
@@ -84,10 +100,11 @@ ItemsInPlace::ItemsInPlace(const NodeStorage& storage, std::shared_mutex& moving
   if (storage.in_place() == nullptr) mapped_ = storage.bytes();
 }
 
-std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPlace& items, const ItemSet& present,
+std::unique_ptr<BucketRows> route_in_place(const Layout& layout, const ItemsInPlace& items, const FixedPoint* rounding,
+                                           const FixedItems* fixed, const ItemSet& present,
                                            const std::vector<TopTree>& trees, std::size_t n_threads,
                                            Cancellation& cancellation) {
-  return std::make_unique<RoutedInPlace>(layout, items, present, trees, n_threads, cancellation);
+  return std::make_unique<RoutedInPlace>(layout, items, rounding, fixed, present, trees, n_threads, cancellation);
 }
 
 }  // namespace dask_annoy

@@ -44,10 +44,10 @@ class GroupedRows {
 // A row is kept as its item's node, with the item's number in the place of the node's kind.
 class RoutedToScratch final : public BucketRows {
  public:
-  RoutedToScratch(const Layout& layout, const NodeStorage& storage, const ItemSet& present,
+  RoutedToScratch(const Layout& layout, const NodeStorage& storage, const FixedPoint* rounding, const ItemSet& present,
                   const std::vector<TopTree>& trees, File& scratch, std::size_t buffer_bytes, std::size_t n_threads,
                   Cancellation& cancellation)
-      : layout_(layout), file_(scratch) {
+      : layout_(layout), rounding_(rounding), file_(scratch) {
     std::size_t n_buckets = 0;
     for (const TopTree& tree : trees) {
       first_of_tree_.push_back(n_buckets);
@@ -59,7 +59,7 @@ class RoutedToScratch final : public BucketRows {
     chunk_bytes_ = (rows_of_chunk_ * layout.node_size + kPage - 1) / kPage * kPage;
     filling_.reset(new char[n_buckets * chunk_bytes_]());
 
-    const Router router(layout, trees);
+    const Router router(trees, nullptr);
     const auto n = static_cast<std::size_t>(present.size());
     const std::size_t rows_of_block = std::max<std::size_t>(1, kBlockBytes / layout.node_size);
     parallel_for((n + rows_of_block - 1) / rows_of_block, n_threads, cancellation, [&](std::size_t block) {
@@ -68,7 +68,9 @@ class RoutedToScratch final : public BucketRows {
       std::vector<char> nodes(count * layout.node_size);
       storage.read(begin * layout.node_size, nodes.data(), nodes.size());
       std::vector<std::uint16_t> bucket_of(trees.size() * count);
-      router.route(nodes.data(), count, static_cast<std::int32_t>(begin), bucket_of.data(), count);
+      RowBlock rows(layout);
+      rows.lay_over(nodes.data(), static_cast<std::int32_t>(begin), count, nullptr);
+      router.route(rows, bucket_of.data(), count);
       for (std::size_t i = 0; i < count; ++i) {
         const auto number = static_cast<std::int32_t>(begin + i);
         std::memcpy(nodes.data() + i * layout.node_size, &number, sizeof number);
@@ -96,6 +98,7 @@ class RoutedToScratch final : public BucketRows {
     std::size_t n = 0;
     for (std::size_t b = first; b < last; ++b) n += count(tree, b);
     rows.resize(n);
+    rows.round_by(rounding_);
     const std::unique_ptr<char[]> chunk(new char[rows_of_chunk_ * layout_.node_size]);
     std::size_t at = 0;
     for (std::size_t b = first; b < last; ++b) {
@@ -146,6 +149,7 @@ class RoutedToScratch final : public BucketRows {
   }
 
   Layout layout_;
+  const FixedPoint* rounding_;
   File& file_;
   std::size_t rows_of_chunk_ = 1;
   std::size_t chunk_bytes_ = kPage;
@@ -157,10 +161,11 @@ class RoutedToScratch final : public BucketRows {
 
 }  // namespace
 
-std::unique_ptr<BucketRows> route_to_scratch(const Layout& layout, const NodeStorage& storage, const ItemSet& present,
+std::unique_ptr<BucketRows> route_to_scratch(const Layout& layout, const NodeStorage& storage,
+                                             const FixedPoint* rounding, const ItemSet& present,
                                              const std::vector<TopTree>& trees, File& scratch, std::size_t buffer_bytes,
                                              std::size_t n_threads, Cancellation& cancellation) {
-  return std::make_unique<RoutedToScratch>(layout, storage, present, trees, scratch, buffer_bytes, n_threads,
+  return std::make_unique<RoutedToScratch>(layout, storage, rounding, present, trees, scratch, buffer_bytes, n_threads,
                                            cancellation);
 }
 

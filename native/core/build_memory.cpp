@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/fixed_point.hpp"
 #include "core/row_block.hpp"
 #include "core/tree_writer.hpp"
 
@@ -20,7 +21,7 @@ namespace dask_annoy {
 
 namespace {
 
-constexpr std::size_t kPlaneBytes = std::size_t{1} << 20;      // planes that stay in a second-level cache
+constexpr std::size_t kPlaneBytes = std::size_t{4} << 20;      // planes of trees whose first levels are kept at once
 constexpr std::size_t kNoteBytes = std::size_t{128} << 20;     // notes of which item is in which bucket; and not more
 constexpr std::size_t kNotesOfItems = 4;                       // than this part of the items' bytes
 constexpr std::size_t kBlockBytes = std::size_t{1} << 20;      // items on their way to a file
@@ -59,7 +60,7 @@ double nodes_of_item(const Layout& layout) {
 std::size_t times(std::size_t n, double factor) { return static_cast<std::size_t>(static_cast<double>(n) * factor); }
 
 struct Needs {
-  std::size_t sample, part, top_of_tree, notes_of_tree, buckets_of_tree;
+  std::size_t sample, part, part_of_integers, integers, top_of_tree, notes_of_tree, buckets_of_tree;
 
   Needs(const BuildTask& task, const BucketPlan& plan) {
     const Layout& layout = task.layout;
@@ -70,10 +71,16 @@ struct Needs {
     const std::size_t rows =
         plan.one_bucket() ? task.n_present : times(plan.sampled_of_bucket * (task.n_present / plan.n_sampled + 1), 1.3);
     const std::size_t grown = 2 * times(rows, nodes_of_item(layout) * static_cast<double>(layout.node_size));
-    part = (plan.one_bucket() ? 0 : rows * row) + rows * 9 + grown;  // positions, sides, order
-    part += kPartsWaiting * grown / 2;
+    part_of_integers = rows * 9 + grown + kPartsWaiting * grown / 2;  // positions, sides, order; without the rows yet
+    part = part_of_integers + (plan.one_bucket() ? 0 : rows * row);
+    // Whether planes of dot have an extra dimension is known only once the items are.
+    const PlaneFamily family{layout, layout.metric == Metric::dot ? 1.0f : 0.0f};
+    const std::size_t integers_of_item = FixedPoint::serves(family) ? FixedPoint::bytes_of_row(family) : 0;
+    part_of_integers += rows * RowBlock::bytes_of_chosen(integers_of_item);
+    // Who builds on disk does so to hold little of the items.
+    integers = plan.one_bucket() || task.on_disk ? 0 : task.n_items * integers_of_item;
     buckets_of_tree = plan.one_bucket() ? 1 : 2 * plan.n_sampled / plan.sampled_of_bucket;
-    top_of_tree = plan.one_bucket() ? 0 : 2 * buckets_of_tree * (layout.vector_bytes() + 128);
+    top_of_tree = plan.one_bucket() ? 0 : 2 * buckets_of_tree * (layout.vector_bytes() + integers_of_item + 128);
     notes_of_tree =
         plan.one_bucket() ? 0 : task.n_items * sizeof(std::uint16_t) + task.n_present * sizeof(std::int32_t);
   }
@@ -84,10 +91,11 @@ std::string mebibytes_up(std::size_t bytes) { return std::to_string((bytes >> 20
 std::size_t allowed_for(std::size_t bytes) { return times(bytes, kAllowance) + kFixedAllowance; }
 
 std::size_t bytes_in_place(const BuildTask& task, const BucketPlan& plan, const Needs& needs, std::size_t n_trees,
-                           std::size_t n_threads) {
+                           std::size_t n_threads, bool fixed_point) {
   const std::size_t mapped = task.on_disk && !plan.one_bucket() ? task.n_items * task.layout.node_size : 0;
-  return mapped +
-         allowed_for(needs.sample + n_threads * needs.part + n_trees * (needs.top_of_tree + needs.notes_of_tree));
+  const std::size_t parts = n_threads * (fixed_point ? needs.part_of_integers : needs.part);
+  return mapped + (fixed_point ? needs.integers : 0) +
+         allowed_for(needs.sample + parts + n_trees * (needs.top_of_tree + needs.notes_of_tree));
 }
 
 // The buffers are gone before parts are grown.
@@ -114,7 +122,7 @@ std::size_t trees_at_once(int n_trees, std::size_t n_threads) {
 
 std::size_t least_working_bytes(const BuildTask& task, const BucketPlan& plan) {
   const Needs needs(task, plan);
-  const std::size_t least = bytes_in_place(task, plan, needs, 1, 1);
+  const std::size_t least = bytes_in_place(task, plan, needs, 1, 1, false);
   return may_use_scratch(task, plan) ? std::min(least, bytes_by_scratch(needs, 1, 1, kLeastBuffer)) : least;
 }
 
@@ -128,16 +136,19 @@ BuildArrangement arrange_build(const BuildTask& task, const BucketPlan& plan, st
   }
   together = std::max<std::size_t>(together, 1);
   for (std::size_t n_threads = task.n_threads; n_threads > 0; --n_threads) {
-    for (std::size_t n_trees = together; n_trees > 0; n_trees = plan.one_bucket() ? 0 : n_trees / 2) {
-      const std::size_t bytes = bytes_in_place(task, plan, needs, n_trees, n_threads);
-      if (bytes <= working_bytes) return {n_threads, n_trees, true, 0, bytes};
+    for (const bool fixed_point : {true, false}) {
+      if (fixed_point && needs.integers == 0) continue;
+      for (std::size_t n_trees = together; n_trees > 0; n_trees = plan.one_bucket() ? 0 : n_trees / 2) {
+        const std::size_t bytes = bytes_in_place(task, plan, needs, n_trees, n_threads, fixed_point);
+        if (bytes <= working_bytes) return {n_threads, n_trees, true, fixed_point, 0, bytes};
+      }
     }
     if (!may_use_scratch(task, plan)) continue;
     for (std::size_t n_trees = std::min(kScratchTrees, task.n_trees); n_trees > 0; --n_trees) {
       for (std::size_t buffer = kGoodBuffer; buffer >= kLeastBuffer; buffer /= 2) {
         const std::size_t bytes = bytes_by_scratch(needs, n_trees, n_threads, buffer);
         if (bytes <= working_bytes) {
-          return {n_threads, n_trees, false, n_trees * needs.buckets_of_tree * buffer, bytes};
+          return {n_threads, n_trees, false, false, n_trees * needs.buckets_of_tree * buffer, bytes};
         }
       }
     }

@@ -16,6 +16,7 @@ struct BuildArrangement {
   std::size_t n_threads;     // growing parts side by side
   std::size_t n_trees;       // whose first levels are kept at once
   bool in_place;             // items are read where they lie; else by way of a scratch file
+  bool fixed_point;          // items are kept as integers, too
   std::size_t buffer_bytes;  // of the scratch file
   std::size_t bytes;         // taken beside the storage, at the most
 };

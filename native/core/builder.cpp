@@ -12,6 +12,7 @@
 #include "core/bucket_rows.hpp"
 #include "core/dot_planes.hpp"
 #include "core/errors.hpp"
+#include "core/fixed_point.hpp"
 #include "core/top_trees.hpp"
 #include "core/tree.hpp"
 #include "core/tree_writer.hpp"
@@ -28,6 +29,7 @@ constexpr std::int32_t kMostNodes = std::numeric_limits<std::int32_t>::max();
 std::size_t nodes_in_block(const Layout& layout) { return std::max<std::size_t>(1, kBlockBytes / layout.node_size); }
 
 void write_item(const Layout& layout, const char* vector, char* node) {
+  std::memset(node, 0, layout.vector_offset);
   NodeWriter writer(node, layout);
   writer.set_n_descendants(1);
   std::memcpy(node + layout.vector_offset, vector, layout.vector_bytes());
@@ -73,6 +75,12 @@ void ForestBuilder::add(const char* vectors, std::size_t stride, std::size_t cou
 
 template <class IdOf>
 void ForestBuilder::write_items(const char* vectors, std::size_t stride, std::size_t count, const IdOf& id_of) {
+  if (char* in_place = storage_->in_place()) {
+    for (std::size_t i = 0; i < count; ++i) {
+      write_item(layout_, vectors + i * stride, in_place + static_cast<std::size_t>(id_of(i)) * layout_.node_size);
+    }
+    return;
+  }
   // Runs of numbers in sequence are written in one piece.
   const std::size_t most = nodes_in_block(layout_);
   std::vector<char> block(std::min(most, std::max<std::size_t>(count, 1)) * layout_.node_size);
@@ -80,7 +88,6 @@ void ForestBuilder::write_items(const char* vectors, std::size_t stride, std::si
     std::size_t end = begin + 1;
     while (end < count && end - begin < most && id_of(end) == id_of(end - 1) + 1) ++end;
     const std::size_t bytes = (end - begin) * layout_.node_size;
-    std::fill(block.begin(), block.begin() + static_cast<std::ptrdiff_t>(bytes), 0);
     for (std::size_t i = begin; i < end; ++i) {
       write_item(layout_, vectors + i * stride, block.data() + (i - begin) * layout_.node_size);
     }
@@ -217,6 +224,7 @@ Forest ForestBuilder::build(const BuildSettings& settings, Cancellation& cancell
     RowBlock sample(layout_);
     read_rows(sampled_numbers(items_, plan.n_sampled, settings.seed), sample);
 
+    storage_->reserve(expected_file_bytes(layout_, static_cast<std::size_t>(n_items()), settings.n_trees));
     std::shared_mutex moving;
     TreeWriter writer(layout_, n_items(), *storage_, moving, kPartsWaiting * arrangement.n_threads);
     writer.stop_after(settings.n_trees);
@@ -250,6 +258,15 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
       scratch.emplace(File::scratch_beside(storage_->path()));
     }
   }
+  std::optional<FixedPoint> rounding;
+  std::optional<FixedItems> fixed;
+  if (!plan.one_bucket()) {
+    const auto n = static_cast<std::size_t>(n_items());
+    rounding = FixedPoint::learn(family, sample, *storage_, n, arrangement.n_threads, cancellation);
+    if (rounding && arrangement.fixed_point) {
+      fixed.emplace(*rounding, layout_, items->nodes(), n, arrangement.n_threads, cancellation);
+    }
+  }
   Pool<Worker> workers;
   const auto make_worker = [&] { return std::make_unique<Worker>(family, n_items(), cancellation); };
 
@@ -266,9 +283,10 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
 
     std::unique_ptr<BucketRows> buckets;
     if (!plan.one_bucket()) {
-      buckets = items ? route_in_place(layout_, *items, items_, tops, arrangement.n_threads, cancellation)
-                      : route_to_scratch(layout_, *storage_, items_, tops, *scratch, arrangement.buffer_bytes,
-                                         arrangement.n_threads, cancellation);
+      buckets = items ? route_in_place(layout_, *items, rounding ? &*rounding : nullptr, fixed ? &*fixed : nullptr,
+                                       items_, tops, arrangement.n_threads, cancellation)
+                      : route_to_scratch(layout_, *storage_, rounding ? &*rounding : nullptr, items_, tops, *scratch,
+                                         arrangement.buffer_bytes, arrangement.n_threads, cancellation);
     }
     std::vector<TreeOutline> outlines;
     std::vector<std::pair<std::size_t, std::size_t>> parts;  // (tree, part) in the order of the file
@@ -291,8 +309,11 @@ void ForestBuilder::grow(const BuildSettings& settings, const BuildArrangement& 
           writer.take(i, worker.grower.grow(sample, part.seed, is_root), cancellation);
           return;
         }
+        auto held = buckets->hold();
         buckets->read(t, part.first_bucket, part.last_bucket, worker.rows);
-        writer.take(i, worker.grower.grow(worker.rows, part.seed, is_root), cancellation);
+        Subtree grown = worker.grower.grow(worker.rows, part.seed, is_root);
+        if (held) held.unlock();  // the writer may have to move the items
+        writer.take(i, std::move(grown), cancellation);
       });
     });
     first += group;

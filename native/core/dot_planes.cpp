@@ -29,10 +29,11 @@ std::size_t query_row(const RowBlock& rows, std::size_t query, std::size_t n_que
 
 std::vector<Neighbor> exact(const RowBlock& rows, std::size_t query) {
   std::vector<std::int32_t> positions(rows.count());
+  std::vector<std::int32_t> places(rows.count());
   std::iota(positions.begin(), positions.end(), 0);
   std::vector<float> distances(rows.count());
-  score_rows(rows.layout(), Query::of(rows.layout(), vector_of(rows, query)), rows.rows(positions.data(), rows.count()),
-             nullptr, distances.data());
+  score_rows(rows.layout(), Query::of(rows.layout(), vector_of(rows, query)),
+             rows.rows(positions.data(), rows.count(), places.data()), nullptr, distances.data());
   TopK best(kNeighbors);
   for (std::size_t r = 0; r < rows.count(); ++r) best.offer(distances[r], static_cast<std::int64_t>(r));
   return best.sorted();

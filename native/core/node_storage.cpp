@@ -23,18 +23,30 @@ class MemoryStorage final : public NodeStorage, public std::enable_shared_from_t
   std::size_t size() const override { return size_; }
 
   void resize(std::size_t bytes) override {
-    if (bytes > reserved_) reserve(std::max(bytes, reserved_ + reserved_ / 2));
+    if (bytes > reserved_) remap(std::max(bytes, reserved_ + reserved_ / 2));
     if (bytes < size_) std::memset(base_ + bytes, 0, size_ - bytes);
     size_ = bytes;
+  }
+
+  bool moves(std::size_t bytes) const override { return bytes > reserved_; }
+
+  void reserve(std::size_t bytes) override {
+    if (bytes <= reserved_) return;
+    try {
+      remap(bytes);
+    } catch (const std::bad_alloc&) {
+      // More than may be asked for ahead: room is made as the bytes come.
+    }
   }
 
   void write(std::size_t offset, const char* bytes, std::size_t n) override { std::memcpy(base_ + offset, bytes, n); }
   void read(std::size_t offset, char* bytes, std::size_t n) const override { std::memcpy(bytes, base_ + offset, n); }
   std::shared_ptr<const char> bytes() const override { return {shared_from_this(), base_}; }
   const char* in_place() const override { return base_; }
+  char* in_place() override { return base_; }
 
  private:
-  void reserve(std::size_t bytes) {
+  void remap(std::size_t bytes) {
     void* grown = MAP_FAILED;
 // ThreadSanitizer does not see mremap and takes the address of a mapping that was dropped for the same memory.
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)

@@ -30,6 +30,13 @@ class NodeStorage {
 
   // Where the bytes lie now, until the next resize(); null for a file, whose bytes() stay valid while it grows.
   virtual const char* in_place() const { return nullptr; }
+  virtual char* in_place() { return nullptr; }
+
+  // Whether growing to `bytes` would move it.
+  virtual bool moves(std::size_t /*bytes*/) const { return false; }
+
+  // Makes room if it can, so that growing to `bytes` moves nothing. Takes no memory yet.
+  virtual void reserve(std::size_t /*bytes*/) {}
 
   // Of the file; empty in memory.
   virtual std::string path() const { return {}; }

@@ -15,7 +15,6 @@ constexpr int kTries = 3;               // planes tried for a balance better tha
 constexpr double kGoodBalance = 0.95;   // share of the larger side
 constexpr double kWorstBalance = 0.99;  // beyond it, sides are drawn
 constexpr int kBitsTried = 20;
-constexpr std::size_t kMarginsAtOnce = 512;
 
 double share_of_larger(std::size_t ones, std::size_t n) {
   return static_cast<double>(std::max(ones, n - ones)) / static_cast<double>(n);
@@ -23,23 +22,13 @@ double share_of_larger(std::size_t ones, std::size_t n) {
 
 }  // namespace
 
-void Plane::write(NodeWriter node, const Layout& layout) const {
-  if (rule.random) return;
-  if (is_binary(layout.metric)) {
-    node.bits()[0] = rule.bit;
-    return;
-  }
-  std::copy(normal.begin(), normal.end(), node.vector());
-  // The extra dimension of dot is left out: a query has none, and Annoy 1.17.3 would add its square to the margin.
-  if (layout.metric == Metric::euclidean || layout.metric == Metric::manhattan) node.set_scalar(rule.offset);
-}
-
 Splitter::Splitter(const PlaneFamily& family) : family_(family) {
   if (!is_binary(family.layout.metric)) {
     plane_.normal.resize(family.layout.width);
     p_.at.resize(family.dimensions());
     q_.at.resize(family.dimensions());
-    margins_.resize(kMarginsAtOnce);
+    integers_.resize(FixedPoint::integers_of_row(family));
+    values_.resize(integers_.size());
   }
 }
 
@@ -60,7 +49,7 @@ const Plane& Splitter::split(const RowBlock& rows, const std::int32_t* positions
   std::size_t ones = 0;
   for (std::uint64_t attempt = 0; ones == 0 || ones == n || share_of_larger(ones, n) > kWorstBalance; ++attempt) {
     plane_.rule.coin_seed = combine(seed, kTries + attempt);
-    ones = draw_sides(rows, positions, n, sides);
+    ones = take_sides(rows, positions, n, sides);
   }
   return plane_;
 }
@@ -89,6 +78,11 @@ bool Splitter::choose_plane(const RowBlock& rows, const std::int32_t* positions,
   if (metric == Metric::euclidean || metric == Metric::manhattan) {
     // Halfway between the two means.
     for (std::size_t i = 0; i < width; ++i) p_.at[i] = (p_.at[i] + q_.at[i]) / 2.0f;
+    if (const FixedPoint* fixed_point = rows.fixed_point()) {
+      for (std::size_t i = 0; i < width; ++i) {
+        p_.at[i] = fixed_point->centre()[i] + p_.at[i] * fixed_point->unit();
+      }
+    }
     plane_.rule.offset = -kernels().dot(plane_.normal.data(), p_.at.data(), width);
   }
   return true;
@@ -115,32 +109,53 @@ bool Splitter::choose_bit(const RowBlock& rows, const std::int32_t* positions, s
   return false;
 }
 
-// Makes a unit vector of a row where directions are compared; 0 for a row without one.
-float Splitter::scale_of(const RowBlock& rows, std::size_t row) const {
+void Splitter::take_row(const RowBlock& rows, std::size_t row) {
+  const std::size_t width = family_.layout.width;
+  if (const FixedPoint* fixed_point = rows.fixed_point()) {
+    const std::int16_t* integers = integers_.data();
+    if (rows.has_integers()) {
+      integers = rows.integers(row);
+    } else {
+      fixed_point->code(rows.floats(row), rows.scalar(row), integers_.data());
+    }
+    kernels().widen(integers, fixed_point->stride(), values_.data());
+    row_ = values_.data();
+  } else if (family_.lifted()) {
+    std::copy_n(rows.floats(row), width, values_.data());
+    values_[width] = rows.scalar(row);
+    row_ = values_.data();
+  } else {
+    row_ = rows.floats(row);
+  }
+  scale_ = scale_of_row(rows);
+}
+
+float Splitter::scale_of_row(const RowBlock& rows) const {
   float norm = 1.0f;
-  if (family_.layout.metric == Metric::angular) norm = std::sqrt(rows.scalar(row));
-  if (family_.layout.metric == Metric::dot) {
-    const float* v = rows.floats(row);
-    norm = family_.lifted() ? family_.lifted_to : std::sqrt(kernels().dot(v, v, family_.layout.width));
+  if (family_.lifted()) {
+    norm = family_.lifted_to;
+    if (rows.fixed_point()) norm /= rows.fixed_point()->unit();
+  } else if (family_.layout.metric == Metric::angular && rows.fixed_point()) {
+    const bool has_direction = std::any_of(row_, row_ + family_.layout.width, [](float x) { return x != 0.0f; });
+    norm = has_direction ? FixedPoint::kOne : 0.0f;  // but for what was rounded
+  } else if (family_.layout.metric == Metric::angular || family_.layout.metric == Metric::dot) {
+    norm = std::sqrt(kernels().dot(row_, row_, family_.layout.width));
   }
   return norm > 0.0f && std::isfinite(norm) ? 1.0f / norm : 0.0f;
 }
 
-// What a row is to a mean: the product of both, where directions are compared, and its squared length there.
-Splitter::Relation Splitter::relate(const Mean& mean, const RowBlock& rows, std::size_t row, float scale) const {
+// What the row is to a mean: the product of both, where directions are compared, and its squared length there.
+Splitter::Relation Splitter::relate(const Mean& mean) const {
   const Kernels& k = kernels();
-  const std::size_t width = family_.layout.width;
-  const float* vector = rows.floats(row);
+  const std::size_t dimensions = mean.at.size();
   switch (family_.layout.metric) {
     case Metric::euclidean:
-      return {k.squared_l2(mean.at.data(), vector, width), 0.0f};
+      return {k.squared_l2(mean.at.data(), row_, dimensions), 0.0f};
     case Metric::manhattan:
-      return {k.l1(mean.at.data(), vector, width), 0.0f};
+      return {k.l1(mean.at.data(), row_, dimensions), 0.0f};
     case Metric::angular:
     case Metric::dot: {
-      float product = k.dot(mean.at.data(), vector, width);
-      if (family_.lifted()) product += mean.at[width] * rows.scalar(row);
-      product *= scale;
+      const float product = k.dot(mean.at.data(), row_, dimensions) * scale_;
       return {mean.squared_norm > 0.0f ? 2.0f - 2.0f * product / std::sqrt(mean.squared_norm) : 2.0f, product};
     }
     case Metric::hamming:
@@ -149,13 +164,11 @@ Splitter::Relation Splitter::relate(const Mean& mean, const RowBlock& rows, std:
   return {0.0f, 0.0f};
 }
 
-// Takes a row into a mean. The norm follows from what is known of both, without another pass.
-void Splitter::take_in(Mean& mean, const RowBlock& rows, std::size_t row, float scale, float product) const {
-  const std::size_t width = family_.layout.width;
+// Takes the row into a mean. The norm follows from what is known of both, without another pass.
+void Splitter::take_in(Mean& mean, float product) const {
   const float part = 1.0f / (mean.weight + 1.0f);
   const float keep = mean.weight * part;
-  kernels().move_centroid(mean.at.data(), keep, rows.floats(row), scale * part, width);
-  if (family_.lifted()) mean.at[width] = mean.at[width] * keep + rows.scalar(row) * (scale * part);
+  kernels().move_centroid(mean.at.data(), keep, row_, scale_ * part, mean.at.size());
   mean.squared_norm = keep * keep * mean.squared_norm + 2.0f * keep * part * product + part * part;
   mean.weight += 1.0f;
 }
@@ -170,59 +183,33 @@ void Splitter::two_means(const RowBlock& rows, const std::int32_t* positions, st
     std::fill(mean.at.begin(), mean.at.end(), 0.0f);
     mean.squared_norm = 0.0f;
     mean.weight = 0.0f;
-    const float scale = scale_of(rows, row);
-    take_in(mean, rows, row, scale, 0.0f);
-    if (scale == 0.0f) mean.squared_norm = 0.0f;
+    take_row(rows, row);
+    take_in(mean, 0.0f);
+    if (scale_ == 0.0f) mean.squared_norm = 0.0f;
   };
   start(p_, row_at(i));
   start(q_, row_at(j));
   for (int step = 0; step < kSteps; ++step) {
-    const std::size_t row = row_at(random.below(n));
-    const float scale = scale_of(rows, row);
-    if (scale == 0.0f) continue;  // no direction
-    const Relation to_p = relate(p_, rows, row, scale);
-    const Relation to_q = relate(q_, rows, row, scale);
+    take_row(rows, row_at(random.below(n)));
+    if (scale_ == 0.0f) continue;  // no direction
+    const Relation to_p = relate(p_);
+    const Relation to_q = relate(q_);
     const float p_pull = p_.weight * to_p.distance;
     const float q_pull = q_.weight * to_q.distance;
     if (p_pull < q_pull) {
-      take_in(p_, rows, row, scale, to_p.product);
+      take_in(p_, to_p.product);
     } else if (q_pull < p_pull) {
-      take_in(q_, rows, row, scale, to_q.product);
+      take_in(q_, to_q.product);
     }
   }
 }
 
 std::size_t Splitter::take_sides(const RowBlock& rows, const std::int32_t* positions, std::size_t n,
                                  std::uint8_t* sides) {
-  const Layout& layout = family_.layout;
-  std::size_t ones = 0;
-  if (is_binary(layout.metric)) {
-    for (std::size_t i = 0; i < n; ++i) {
-      sides[i] = bit_of_split(rows.bits(static_cast<std::size_t>(positions[i])), plane_.rule.bit) ? 1 : 0;
-      ones += sides[i];
-    }
-    return ones;
-  }
-  for (std::size_t begin = 0; begin < n; begin += kMarginsAtOnce) {
-    const std::size_t count = std::min(kMarginsAtOnce, n - begin);
-    kernels().dot_rows(plane_.normal.data(), rows.rows(positions + begin, count), layout.width, margins_.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto row = static_cast<std::size_t>(positions[begin + i]);
-      sides[begin + i] = plane_.rule.side(margins_[i], rows.scalar(row), rows.number(row));
-      ones += sides[begin + i];
-    }
-  }
-  return ones;
-}
-
-std::size_t Splitter::draw_sides(const RowBlock& rows, const std::int32_t* positions, std::size_t n,
-                                 std::uint8_t* sides) const {
-  std::size_t ones = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    sides[i] = plane_.rule.coin(rows.number(static_cast<std::size_t>(positions[i])));
-    ones += sides[i];
-  }
-  return ones;
+  const FixedPoint* fixed_point = !plane_.rule.random && rows.has_integers() ? rows.fixed_point() : nullptr;
+  if (fixed_point != nullptr) fixed_point->code_plane(plane_.normal.data(), plane_.rule, fixed_plane_);
+  return side_test_.take(rows, positions, n, plane_.normal.data(), plane_.rule,
+                         fixed_point == nullptr ? nullptr : &fixed_plane_, sides);
 }
 
 }  // namespace dask_annoy

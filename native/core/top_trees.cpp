@@ -1,10 +1,10 @@
 #include "core/top_trees.hpp"
 
 #include <algorithm>
-#include <cstring>
+#include <memory>
 #include <numeric>
 
-#include "kernels/kernels.hpp"
+#include "core/side_test.hpp"
 
 namespace dask_annoy {
 
@@ -17,7 +17,6 @@ constexpr std::size_t kSampledOfBucket = 128;
 constexpr std::size_t kRowsOfSampled = 4;
 // Not more than buckets can be counted in 16 bits, were each row of the sample to get one of its own.
 constexpr std::size_t kMostPlanned = (std::size_t{1} << 16) / kSampledOfBucket;
-constexpr std::size_t kCacheLine = 64;
 
 std::size_t divided_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
@@ -54,7 +53,7 @@ TopTree::TopTree(const RowBlock& sample, const BucketPlan& plan, std::uint64_t s
   std::vector<std::int32_t> positions(sample.count());
   std::iota(positions.begin(), positions.end(), 0);
   std::vector<std::uint8_t> sides(sample.count());
-  std::vector<std::int32_t> moved(sample.count());
+  std::vector<std::int32_t> moved(sample.count() + 1);
   std::vector<Part> parts{{0, sample.count(), seed, -1, 0}};
   while (!parts.empty()) {
     cancellation.check();
@@ -72,17 +71,7 @@ TopTree::TopTree(const RowBlock& sample, const BucketPlan& plan, std::uint64_t s
     if (part.parent >= 0) nodes_[static_cast<std::size_t>(part.parent)].children[part.side] = id;
     nodes_.push_back({part.seed, plane.rule, {0, 0}, part.parent});
     normals_.insert(normals_.end(), plane.normal.begin(), plane.normal.end());
-    std::size_t zeros = part.begin;
-    std::size_t ones = 0;
-    for (std::size_t i = part.begin; i < part.end; ++i) {
-      if (sides[i - part.begin] == 0) {
-        positions[zeros++] = positions[i];
-      } else {
-        moved[ones++] = positions[i];
-      }
-    }
-    std::copy(moved.begin(), moved.begin() + static_cast<std::ptrdiff_t>(ones),
-              positions.begin() + static_cast<std::ptrdiff_t>(zeros));
+    const std::size_t zeros = part.begin + part_by_sides(positions.data() + part.begin, sides.data(), n, moved.data());
     parts.push_back({zeros, part.end, seed_of_child(part.seed, 1), id, 1});
     parts.push_back({part.begin, zeros, seed_of_child(part.seed, 0), id, 0});  // taken next: buckets go left to right
   }
@@ -95,85 +84,53 @@ Plane TopTree::plane(std::size_t node) const {
   return plane;
 }
 
-Router::Router(const Layout& layout, const std::vector<TopTree>& trees) : layout_(layout) {
-  std::size_t n_nodes = 0;
-  for (const TopTree& tree : trees) n_nodes += tree.nodes().size();
-  rules_.reserve(n_nodes);
-  children_.reserve(2 * n_nodes);
-  if (!is_binary(layout.metric)) {
-    normal_stride_ = divided_up(layout.width * sizeof(float), kCacheLine) * kCacheLine;
-    normals_.resize(n_nodes * normal_stride_ + kCacheLine);
-    const std::size_t over = reinterpret_cast<std::uintptr_t>(normals_.data()) % kCacheLine;
-    aligned_ = over == 0 ? 0 : kCacheLine - over;
-  }
-  for (const TopTree& tree : trees) {
-    const auto first = static_cast<std::int32_t>(rules_.size());
-    roots_.push_back(tree.nodes().empty() ? -1 : first);
-    for (std::size_t i = 0; i < tree.nodes().size(); ++i) {
-      const TopTree::Node& node = tree.nodes()[i];
-      if (normal_stride_ > 0) {
-        std::memcpy(normals_.data() + aligned_ + rules_.size() * normal_stride_, tree.normal(i),
-                    layout.width * sizeof(float));
-      }
-      rules_.push_back(node.rule);
-      for (const std::int32_t child : node.children) children_.push_back(child >= 0 ? child + first : child);
+Router::Router(const std::vector<TopTree>& trees, const FixedPoint* fixed_point)
+    : trees_(trees), fixed_planes_(trees.size()) {
+  if (fixed_point == nullptr) return;
+  for (std::size_t t = 0; t < trees.size(); ++t) {
+    const std::vector<TopTree::Node>& nodes = trees[t].nodes();
+    fixed_planes_[t].resize(nodes.size());
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (!nodes[i].rule.random) fixed_point->code_plane(trees[t].normal(i), nodes[i].rule, fixed_planes_[t][i]);
     }
   }
 }
 
-void Router::route(const char* nodes, std::size_t count, std::int32_t first, std::uint16_t* buckets,
-                   std::size_t stride) const {
-  const std::size_t n_trees = roots_.size();
-  std::vector<std::int32_t> at(n_trees);      // nodes to decide next …
-  std::vector<std::size_t> tree_of(n_trees);  // … and whose they are
-  std::vector<float> products(n_trees);
-  for (std::size_t i = 0; i < count; ++i) {
-    const NodeView item(nodes + i * layout_.node_size, layout_);
-    const std::int32_t number = first + static_cast<std::int32_t>(i);
-    if (is_binary(layout_.metric)) {
-      route_bits(item, number, buckets + i, stride);
-      continue;
-    }
-    const float scalar = item.scalar();
-    std::size_t n = 0;
-    for (std::size_t t = 0; t < n_trees; ++t) {
-      if (roots_[t] < 0) {
-        buckets[t * stride + i] = 0;
+// All rows of a node at once, as one plane then serves many.
+void Router::route(const RowBlock& rows, std::uint16_t* buckets, std::size_t stride) const {
+  struct Pending {
+    std::int32_t node;  // −1 − bucket
+    std::size_t begin, end;
+  };
+  const auto side_test = std::make_unique<SideTest>();
+  std::vector<std::int32_t> positions(rows.count());
+  std::vector<std::int32_t> room(rows.count() + 1);
+  std::vector<std::uint8_t> sides(rows.count());
+  std::vector<Pending> path;
+  for (std::size_t t = 0; t < trees_.size(); ++t) {
+    const TopTree& tree = trees_[t];
+    std::uint16_t* of_tree = buckets + t * stride;
+    std::iota(positions.begin(), positions.end(), 0);
+    path.push_back({tree.nodes().empty() ? -1 : 0, 0, rows.count()});
+    while (!path.empty()) {
+      const Pending part = path.back();
+      path.pop_back();
+      if (part.node < 0) {
+        for (std::size_t i = part.begin; i < part.end; ++i) {
+          of_tree[positions[i]] = static_cast<std::uint16_t>(-1 - part.node);
+        }
         continue;
       }
-      at[n] = roots_[t];
-      tree_of[n++] = t;
+      if (part.begin == part.end) continue;
+      const auto node = static_cast<std::size_t>(part.node);
+      const std::size_t n = part.end - part.begin;
+      std::int32_t* of_part = positions.data() + part.begin;
+      side_test->take(rows, of_part, n, tree.normal(node), tree.nodes()[node].rule,
+                      fixed_planes_[t].empty() ? nullptr : &fixed_planes_[t][node], sides.data());
+      const std::size_t middle = part.begin + part_by_sides(of_part, sides.data(), n, room.data());
+      path.push_back({tree.nodes()[node].children[0], part.begin, middle});
+      path.push_back({tree.nodes()[node].children[1], middle, part.end});
     }
-    while (n > 0) {
-      kernels().dot_rows(item.vector(), RowSet{normals_.data() + aligned_, normal_stride_, at.data(), n}, layout_.width,
-                         products.data());
-      std::size_t left = 0;
-      for (std::size_t j = 0; j < n; ++j) {
-        const auto node = static_cast<std::size_t>(at[j]);
-        const SideRule& rule = rules_[node];
-        const std::uint8_t side = rule.random ? rule.coin(number) : rule.side(products[j], scalar, number);
-        const std::int32_t child = children_[2 * node + side];
-        if (child >= 0) {
-          at[left] = child;
-          tree_of[left++] = tree_of[j];
-        } else {
-          buckets[tree_of[j] * stride + i] = static_cast<std::uint16_t>(-1 - child);
-        }
-      }
-      n = left;
-    }
-  }
-}
-
-void Router::route_bits(const NodeView& item, std::int32_t number, std::uint16_t* buckets, std::size_t stride) const {
-  for (std::size_t t = 0; t < roots_.size(); ++t) {
-    std::int32_t node = roots_[t];
-    while (node >= 0) {
-      const SideRule& rule = rules_[static_cast<std::size_t>(node)];
-      const std::uint8_t side = rule.random ? rule.coin(number) : bit_of_split(item.bits(), rule.bit) ? 1 : 0;
-      node = children_[2 * static_cast<std::size_t>(node) + side];
-    }
-    buckets[t * stride] = static_cast<std::uint16_t>(-1 - node);
   }
 }
 

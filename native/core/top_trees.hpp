@@ -52,26 +52,19 @@ class TopTree {
   std::vector<std::uint64_t> bucket_seeds_;
 };
 
-// Sends items down several trees at once: a row is read once for all of them.
+// Sends items down several trees at once: rows are read once for all of them. The trees stay while it is in use.
 class Router {
  public:
-  Router(const Layout& layout, const std::vector<TopTree>& trees);
+  // `fixed_point` is that of the rows to be routed; null if they have no integers.
+  Router(const std::vector<TopTree>& trees, const FixedPoint* fixed_point);
 
-  // Buckets of `count` nodes numbered first, first + 1 …: buckets[t * stride + i] is that of node i in tree t.
-  // Holes get a bucket, too, which means nothing.
-  void route(const char* nodes, std::size_t count, std::int32_t first, std::uint16_t* buckets,
-             std::size_t stride) const;
+  // Buckets of the rows, which are few enough for a cache: buckets[t * stride + i] is that of row i in tree t. Holes
+  // get a bucket, too, which means nothing.
+  void route(const RowBlock& rows, std::uint16_t* buckets, std::size_t stride) const;
 
  private:
-  void route_bits(const NodeView& item, std::int32_t number, std::uint16_t* buckets, std::size_t stride) const;
-
-  Layout layout_;
-  std::size_t normal_stride_ = 0;  // bytes
-  std::vector<char> normals_;
-  std::size_t aligned_ = 0;
-  std::vector<SideRule> rules_;
-  std::vector<std::int32_t> children_;  // two a node; −1 − bucket
-  std::vector<std::int32_t> roots_;
+  const std::vector<TopTree>& trees_;
+  std::vector<std::vector<FixedPlane>> fixed_planes_;  // by tree and node
 };
 
 }  // namespace dask_annoy

@@ -45,7 +45,7 @@ Subtree Grower::grow(const RowBlock& rows, std::uint64_t seed, bool is_root) {
     std::sort(positions_.begin(), positions_.end(), by_number);
   }
   sides_.resize(rows.count());
-  moved_.resize(rows.count());
+  moved_.resize(rows.count() + 1);
   path_.clear();
   subtree_ = {};
   std::int32_t grown = enter(rows, 0, rows.count(), seed);
@@ -91,7 +91,7 @@ std::int32_t Grower::enter(const RowBlock& rows, std::size_t begin, std::size_t 
   }
   const Plane& plane = splitter_.split(rows, positions_.data() + begin, n, seed, sides_.data());
   plane.write(NodeWriter(planes_.data() + path_.size() * layout_.node_size, layout_), layout_);
-  const std::size_t middle = part(begin, end);
+  const std::size_t middle = begin + part_by_sides(positions_.data() + begin, sides_.data(), n, moved_.data());
   const int smaller = middle - begin <= end - middle ? 0 : 1;
   path_.push_back({begin, middle, end, seed, smaller, 0, {0, 0}});
   return kOpen;
@@ -106,22 +106,6 @@ std::int32_t Grower::leave() {
   writer.set_child(0, node.children[0]);
   writer.set_child(1, node.children[1]);
   return id;
-}
-
-// Moves side 0 to the front, keeping the order on both sides.
-std::size_t Grower::part(std::size_t begin, std::size_t end) {
-  std::size_t zeros = begin;
-  std::size_t ones = 0;
-  for (std::size_t i = begin; i < end; ++i) {
-    if (sides_[i - begin] == 0) {
-      positions_[zeros++] = positions_[i];
-    } else {
-      moved_[ones++] = positions_[i];
-    }
-  }
-  std::copy(moved_.begin(), moved_.begin() + static_cast<std::ptrdiff_t>(ones),
-            positions_.begin() + static_cast<std::ptrdiff_t>(zeros));
-  return zeros;
 }
 
 std::int32_t Grower::next_id() const {

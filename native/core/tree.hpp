@@ -50,7 +50,6 @@ class Grower {
   std::int32_t enter(const RowBlock& rows, std::size_t begin, std::size_t end, std::uint64_t seed);
   std::int32_t leave();
   bool at_root() const { return is_root_ && path_.empty(); }
-  std::size_t part(std::size_t begin, std::size_t end);
   std::int32_t next_id() const;
   char* append(const char* bytes);
 

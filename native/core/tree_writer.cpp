@@ -152,7 +152,8 @@ void TreeWriter::append(const std::vector<char>& nodes) {
   if (nodes.empty()) return;
   const std::size_t before = static_cast<std::size_t>(n_items_) + n_tree_nodes_;
   const std::size_t added = nodes.size() / layout_.node_size;
-  const std::unique_lock lock(moving_);
+  std::unique_lock<std::shared_mutex> moving;  // what lies behind the items is nobody else's
+  if (storage_.moves((before + added) * layout_.node_size)) moving = std::unique_lock(moving_);
   storage_.resize((before + added) * layout_.node_size);
   storage_.write(before * layout_.node_size, nodes.data(), nodes.size());
   n_tree_nodes_ += added;

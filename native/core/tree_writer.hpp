@@ -42,7 +42,7 @@ constexpr std::size_t kPartsWaiting = 2;
 
 class TreeWriter {
  public:
-  // `moving` is held alone while the storage grows. `window` parts may wait for an earlier one.
+  // `moving` is held alone while the storage moves. `window` parts may wait for an earlier one.
   TreeWriter(const Layout& layout, std::int32_t n_items, NodeStorage& storage, std::shared_mutex& moving,
              std::size_t window);
 

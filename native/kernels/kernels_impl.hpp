@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "kernels/code_kernels_impl.hpp"
+#include "kernels/fixed_point_kernels_impl.hpp"
 #include "kernels/table.hpp"
 
 namespace dask_annoy {
@@ -223,6 +224,9 @@ const Kernels DASK_ANNOY_TABLE = {
     reduce_rows<AbsoluteDifference>,
     hamming_rows,
     move_centroid,
+    fixed_point_products,
+    tell_sides,
+    widen,
     sum_codes<Products, WholeBytes>,
     sum_codes<Differences, WholeBytes>,
     sum_codes<DifferingBits, WholeBytes>,

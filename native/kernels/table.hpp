@@ -18,6 +18,9 @@ struct RowSet {
 // Items whose codes lie interleaved: see code_kernels_impl.hpp.
 constexpr std::size_t kItemsOfBlock = 16;
 
+// What the rows of fixed_point_products are filled up to, with zeros: a register of any instruction set.
+constexpr std::size_t kIntegersOfStep = 32;
+
 // Sums over codes: n_queries rows of 4 * groups bytes (8 * groups for nibbles) against blocks of 4 * groups *
 // kItemsOfBlock bytes, into out[q * n_blocks * kItemsOfBlock + item].
 using SumCodes = void (*)(const std::uint8_t* const* queries, std::size_t n_queries, const std::uint8_t* blocks,
@@ -47,6 +50,18 @@ struct Kernels {
 
   // centroid = centroid * keep + x * take: one step of two-means.
   void (*move_centroid)(float* centroid, float keep, const float* x, float take, std::size_t width);
+
+  // Products of the query's `n` integers with each row's; `n` is a multiple of kIntegersOfStep. See
+  // fixed_point_kernels_impl.hpp for what keeps the sums within 32 bits.
+  void (*fixed_point_products)(const std::int16_t* query, const RowSet& rows, std::size_t n, std::int32_t* out);
+
+  // sides[i] = products[i] > above. Notes the places i where the product is from `below` to `above`, ascending, and
+  // returns their number; `untold` has room for n + 1.
+  std::size_t (*tell_sides)(const std::int32_t* products, std::size_t n, std::int32_t below, std::int32_t above,
+                            std::uint8_t* sides, std::int32_t* untold);
+
+  // out[i] = values[i].
+  void (*widen)(const std::int16_t* values, std::size_t n, float* out);
 
   SumCodes code_products;     // of the item's unsigned bytes with the query's signed ones, which are within -63 … 63
   SumCodes code_differences;  // absolute, of unsigned bytes

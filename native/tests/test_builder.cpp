@@ -171,6 +171,16 @@ std::size_t least_working_bytes(const Vectors& vectors, const BuildOptions& opti
   }
 }
 
+// The least memory that will do without a scratch file, with which items have no integers at hand.
+std::size_t least_in_place(const Vectors& vectors, const BuildOptions& options) {
+  const BucketPlan plan = BucketPlan::of(vectors.layout, vectors.count());
+  const BuildTask task{vectors.layout, vectors.count(), static_cast<std::size_t>(options.ids.back() + 1), 3, 3, false};
+  CHECK(arrange_build(task, plan, kUnlimited).fixed_point == !is_binary(vectors.layout.metric));
+  const std::size_t bytes = dask_annoy::least_working_bytes(task, plan);
+  CHECK_FALSE(arrange_build(task, plan, bytes).fixed_point);
+  return bytes;
+}
+
 TEST_CASE("trees over many items are sound and the same for any threads, kernels, storage and memory bound") {
   const KernelsRestored restored;
   const TemporaryFolder folder;
@@ -186,6 +196,8 @@ TEST_CASE("trees over many items are sound and the same for any threads, kernels
       options.settings.n_threads = n_threads;
       use_kernels(n_threads == 1 ? "baseline" : "");
       options.storage = nullptr;
+      CHECK(bytes_of(built(vectors, options)) == expected);
+      options.settings.working_bytes = least_in_place(vectors, options);
       CHECK(bytes_of(built(vectors, options)) == expected);
       for (const std::size_t working_bytes : {kUnlimited, least_working_bytes(vectors, options)}) {
         options.settings.working_bytes = working_bytes;
