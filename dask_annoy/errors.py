@@ -29,6 +29,7 @@ __all__ = [
     "InvalidIdsError",
     "InvalidVectorsError",
     "MissingExtraError",
+    "UnfinishedBuildWarning",
     "UnsupportedStorageError",
 ]
 
@@ -39,6 +40,10 @@ class DaskAnnoyError(Exception):
 
 class DaskAnnoyWarning(UserWarning):
     """Base of all warnings of dask-annoy."""
+
+
+class UnfinishedBuildWarning(DaskAnnoyWarning):
+    """An earlier build into the same folder is not finished, and this one does not continue it: something differs."""
 
 
 class CorruptIndexError(DaskAnnoyError, OSError, ValueError):

@@ -8,7 +8,14 @@ from dask_annoy.shard.hits import Hits, larger_is_better, merge_hits, missing_di
 from dask_annoy.shard.id_runs import keys_of
 from dask_annoy.shard.id_search import FoundIds, ShardIds, find_ids, find_shared
 from dask_annoy.shard.ids import IdTable, IdType, IdWriter, id_files, write_ids
-from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, read_receipts, write_receipt
+from dask_annoy.shard.receipt import (
+    RecallTrace,
+    ShardReceipt,
+    list_receipts,
+    read_receipts,
+    sound_receipt,
+    write_receipt,
+)
 from dask_annoy.shard.rows import ShardItemIds, ShardItems
 from dask_annoy.shard.shard import Shard, ShardHandle, open_shard, shard_handles
 
@@ -34,6 +41,7 @@ __all__ = [
     "id_files",
     "keys_of",
     "larger_is_better",
+    "list_receipts",
     "merge_hits",
     "missing_distance",
     "open_shard",
@@ -41,6 +49,7 @@ __all__ = [
     "read_receipts",
     "read_sample",
     "shard_handles",
+    "sound_receipt",
     "working_memory",
     "write_ids",
     "write_receipt",
