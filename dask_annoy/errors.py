@@ -13,6 +13,9 @@
     ├── InvalidVectorsError       ValueError            NaN, infinity, wrong width, ragged rows …
     ├── InvalidIdsError           ValueError            repeated ids, wrong type or number of ids
     └── MissingExtraError         ImportError           an optional dependency is not installed
+
+    DaskAnnoyWarning
+    └── UnfinishedBuildWarning    UserWarning           an earlier build is not continued, as something differs
 """
 
 from __future__ import annotations

@@ -24,8 +24,11 @@ def versions_command(url: str, storage_options: Mapping[str, Any] | None, as_jso
     """List the versions of the index in the folder URL, oldest first."""
     del debug  # AnnoyCommand's
     from dask_annoy.cluster import open_index
+    from dask_annoy.cluster.history import newest_sound
+    from dask_annoy.storage import IndexFolder
 
-    found = open_index(url, storage_options=storage_options, client=False).versions()
+    base = newest_sound(IndexFolder(url, dict(storage_options or {})))
+    found = open_index(url, version=base, storage_options=storage_options, client=False).versions()
     if as_json:
         echo_json([dataclasses.asdict(one) | {"created": one.created.isoformat()} for one in found])
         return
@@ -108,6 +111,16 @@ def rollback_command(
     """Publish a new version of the index in the folder URL that holds what VERSION, a number or a tag, did."""
     del debug  # AnnoyCommand's
     from dask_annoy.cluster import open_index
+    from dask_annoy.cluster.history import newest_sound
+    from dask_annoy.storage import IndexFolder
 
-    index = open_index(url, storage_options=storage_options, allow_unsafe_publish=allow_unsafe_publish, client=False)
+    # If the newest manifest is damaged, this is the way out: from the newest that is not.
+    base = newest_sound(IndexFolder(url, dict(storage_options or {})))
+    index = open_index(
+        url,
+        version=base,
+        storage_options=storage_options,
+        allow_unsafe_publish=allow_unsafe_publish,
+        client=False,
+    )
     echo_change(index, index.rollback(version), as_json)

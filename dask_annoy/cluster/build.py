@@ -222,9 +222,10 @@ def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwri
         return manifest
     if overwrite:
         return None
+    changed = changes_since(folder, manifest.build_id, plan)
     raise IndexExistsError(
         f"{folder} holds version {manifest.version} of another index ({manifest.totals.items:,} items of "
-        f"{manifest.source}, {manifest.metric}, width {manifest.width}): {changes_since(folder, manifest.build_id, plan)}. "
+        f"{manifest.source}, {manifest.metric}, width {manifest.width}): {changed}. "
         "Give another URL, or overwrite=True to commit a new version beside the old one"
     )
 

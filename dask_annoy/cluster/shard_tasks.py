@@ -25,7 +25,7 @@ from dask_annoy.shard import (
 from dask_annoy.storage import IndexFolder, ShardEntry
 from dask_annoy.vectors import encode_rows
 
-__all__ = ["build_shards"]
+__all__ = ["build_shards", "finished_shards"]
 
 
 def build_shards(
@@ -61,7 +61,7 @@ def build_shards(
     build_id = str(plan.build_id)
     write_plan(folder, plan)
     wanted = [slot for slot in plan.slots if slots is None or slot.slot in slots]
-    found = _finished(folder, plan, wanted, tuple(without), executor, progress) if resume else {}
+    found = finished_shards(folder, plan, wanted, tuple(without), executor, progress) if resume else {}
     missing = [slot for slot in wanted if slot.slot not in found]
     if missing:
         write_sample(folder, build_id, _sample(inputs, plan, executor, progress))
@@ -83,7 +83,7 @@ class _Finished:
     without: tuple[str, ...]
 
 
-def _finished(
+def finished_shards(
     folder: IndexFolder,
     plan: BuildPlan,
     wanted: Sequence[SlotPlan],

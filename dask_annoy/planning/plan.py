@@ -54,7 +54,7 @@ class BuildPlan(Document):
     build_id: str | None
     operation: PlannedOperation = "build"
     identity: dict[str, str | int] | None = None
-    context: dict[str, str | int] = {}
+    context: dict[str, str | int] = Field(default_factory=dict)
     builder_version: int
     source: str
     source_dtype: str

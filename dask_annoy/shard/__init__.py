@@ -9,24 +9,33 @@ from dask_annoy.shard.id_runs import keys_of
 from dask_annoy.shard.id_search import FoundIds, ShardIds, find_ids, find_shared
 from dask_annoy.shard.ids import IdTable, IdType, IdWriter, id_files, write_ids
 from dask_annoy.shard.receipt import (
+    CopyReceipt,
     RecallTrace,
     ShardReceipt,
     list_receipts,
+    read_copy_receipt,
     read_receipts,
     sound_receipt,
+    write_copy_receipt,
     write_receipt,
 )
 from dask_annoy.shard.rows import ShardItemIds, ShardItems
 from dask_annoy.shard.shard import Shard, ShardHandle, open_shard, shard_handles
+from dask_annoy.shard.verify import Damage, DamageKind, RecallPromise, ShardFindings, check_shard, look_at_shard
 
 __all__ = [
+    "CopyReceipt",
+    "Damage",
+    "DamageKind",
     "FoundIds",
     "Hits",
     "IdTable",
     "IdType",
     "IdWriter",
+    "RecallPromise",
     "RecallTrace",
     "Shard",
+    "ShardFindings",
     "ShardHandle",
     "ShardIds",
     "ShardItemIds",
@@ -35,6 +44,7 @@ __all__ = [
     "ShardTask",
     "add_deletions",
     "build_shard",
+    "check_shard",
     "find_ids",
     "find_shared",
     "forest_seed",
@@ -42,15 +52,18 @@ __all__ = [
     "keys_of",
     "larger_is_better",
     "list_receipts",
+    "look_at_shard",
     "merge_hits",
     "missing_distance",
     "open_shard",
+    "read_copy_receipt",
     "read_deletions",
     "read_receipts",
     "read_sample",
     "shard_handles",
     "sound_receipt",
     "working_memory",
+    "write_copy_receipt",
     "write_ids",
     "write_receipt",
     "write_sample",

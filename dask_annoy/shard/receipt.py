@@ -22,7 +22,17 @@ from dask_annoy.storage import (
 )
 from dask_annoy.storage.document import Document
 
-__all__ = ["RecallTrace", "ShardReceipt", "list_receipts", "read_receipts", "sound_receipt", "write_receipt"]
+__all__ = [
+    "CopyReceipt",
+    "RecallTrace",
+    "ShardReceipt",
+    "list_receipts",
+    "read_copy_receipt",
+    "read_receipts",
+    "sound_receipt",
+    "write_copy_receipt",
+    "write_receipt",
+]
 
 _MAX_RECEIPT_BYTES: Final = 64 * 2**20
 _DISTANCE: Final = np.dtype("<f4")
@@ -68,6 +78,27 @@ class ShardReceipt(Document):
     attempt: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     entry: ShardEntry
     trace: RecallTrace
+
+
+class CopyReceipt(Document):
+    """Says that the copy of a shard is complete: what it is an entry of, and under which uuid."""
+
+    copy_id: str
+    entry: ShardEntry
+
+
+def write_copy_receipt(folder: IndexFolder, receipt: CopyReceipt) -> None:
+    """Publish the receipt of a copy; the shard's files and deletion set must all be in place."""
+    name = receipt_name(receipt.copy_id, receipt.entry.slot, receipt.entry.uuid)
+    folder.write_bytes(name, receipt.model_dump_json(indent=1).encode())
+
+
+def read_copy_receipt(folder: IndexFolder, name: str) -> CopyReceipt | None:
+    """Read a receipt that `list_receipts` has found; None if it is damaged, or gone."""
+    try:
+        return CopyReceipt.model_validate_json(folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES))
+    except (ValidationError, CorruptIndexError, FileNotFoundError):
+        return None
 
 
 def write_receipt(folder: IndexFolder, receipt: ShardReceipt) -> None:
@@ -138,7 +169,7 @@ def _is_complete(folder: IndexFolder, entry: ShardEntry) -> bool:
 def _is_sound(folder: IndexFolder, entry: ShardEntry) -> bool:
     for file in entry.files:  # one at a time: the cache need not hold all of them
         try:
-            shared_cache().lease(folder, shard_folder(entry.uuid), [file]).release()
+            shared_cache().lease(folder, shard_folder(entry.uuid), [file], fresh=True).release()
         except (CorruptIndexError, FileNotFoundError):
             return False
     return True

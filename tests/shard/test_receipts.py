@@ -19,7 +19,6 @@ from dask_annoy.storage import IndexFolder, receipt_name, receipts_folder, shard
 
 from .conftest import MakeTask
 
-
 ROWS = np.random.default_rng(5).normal(size=(200, 8)).astype(np.float32)
 
 
