@@ -7,7 +7,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import click
 
@@ -59,11 +59,18 @@ class AnnoyCommand(click.Command):
 def _warnings_as_notes() -> Iterator[None]:
     """Show our warnings on stderr, as a sentence and without a line of code."""
 
-    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, DaskAnnoyWarning):
             click.echo(f"Note: {message}", err=True)
         else:
-            shown(message, category, *rest)
+            shown(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
         shown = warnings.showwarning

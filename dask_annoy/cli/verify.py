@@ -53,7 +53,6 @@ def verify_command(
     With --full, that is: checksums, each node of the forests, cells, ids, that no two items have the same id, deletion
     sets, and the recall of each shard on some of its own items.
 
-    \b
     Exit codes: 0 sound, 3 damaged, 1 it could not be checked.
     """
     del debug  # AnnoyCommand's
@@ -114,10 +113,9 @@ def repair_command(
 ) -> None:
     """Build damaged shards of the index in the folder URL again, and publish a version with them.
 
-    A shard is built again if what it was built from is there and unchanged, and counts only if it is the same bytes. The
-    older versions stay.
+    A shard is built again if what it was built from is there and unchanged, and counts only if it is the same bytes.
+    The older versions stay.
 
-    \b
     Exit codes: 0 nothing is damaged any more, 3 something still is, 1 error.
     """
     del debug  # ResumableCommand's

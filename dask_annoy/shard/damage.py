@@ -13,7 +13,7 @@ __all__ = ["naming_the_shard"]
 
 @contextmanager
 def naming_the_shard(folder: IndexFolder, entry: ShardEntry) -> Iterator[None]:
-    """Raise CorruptIndexError for a file of a shard that is damaged or missing, with its slot and the way to mend it."""
+    """Turn errors about damaged and missing files of a shard into ones that name it, and say how it can be mended."""
     try:
         yield
     except CorruptIndexError as error:
