@@ -31,7 +31,7 @@ _HIDDEN: Final = {
 def differences(before: BuildPlan, now: BuildPlan) -> list[str]:
     """What is different in `now`: ``["seed was 0 and is 1"]``; empty if nothing is."""
     found = [
-        _changed(name.replace("_", " ") if name == "n_rows" else name, getattr(before, name), getattr(now, name))
+        _changed(name, getattr(before, name), getattr(now, name))
         for name in _PARAMETERS
         if getattr(before, name) != getattr(now, name)
     ]
@@ -40,25 +40,29 @@ def differences(before: BuildPlan, now: BuildPlan) -> list[str]:
     ] and before.n_rows == now.n_rows:
         found.append(_changed("shard_rows", before.shard_rows_rule, now.shard_rows_rule))
     found += identity_differences(before.identity, now.identity)
-    found += identity_differences(before.context, now.context, of="")
+    found += _key_by_key(before.context, now.context, "")
     if before.builder_version != now.builder_version:
         found.append(_changed("the builder's version", before.builder_version, now.builder_version))
     return found
 
 
-def identity_differences(before: Identity | None, now: Identity | None, of: str = "input") -> list[str]:
+def identity_differences(before: Identity | None, now: Identity | None) -> list[str]:
     """The same for what tells two inputs apart."""
     if before is None or now is None:
         return []
     if _kinds(before) != _kinds(now):
         return ["the input is of another kind (a file, an array, a Dask collection) than before"]
+    return _key_by_key(before, now, "input")
+
+
+def _key_by_key(before: Identity, now: Identity, owner: str) -> list[str]:
     found = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        owner, _, name = key.rpartition(".")
-        whose = f" of the {owner or of}" if owner or of else ""
+        prefix, _, name = key.rpartition(".")
+        whose = f" of the {prefix or owner}" if prefix or owner else ""
         if name in _HIDDEN:
             found.append(f"{_HIDDEN[name]}{whose} changed")
         else:
