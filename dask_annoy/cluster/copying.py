@@ -21,6 +21,7 @@ from dask_annoy.shard import (
     add_deletions,
     id_files,
     list_receipts,
+    naming_the_shard,
     read_copy_receipt,
     read_deletions,
     write_copy_receipt,
@@ -108,11 +109,12 @@ def _copy_shard(task: _Transfer, place: Place) -> ShardEntry:  # noqa: ARG001 - 
         if copied is not None:
             return copied
     attempt = uuid.uuid4().hex
-    for file in task.entry.files:
-        with shared_cache().lease(task.source, shard_folder(task.entry.uuid), [file]) as lease:
-            task.target.upload(lease.path(file.name), f"{shard_folder(attempt)}/{file.name}")
-    entry = task.entry.model_copy(update={"uuid": attempt, "deletions": None})
-    deleted = read_deletions(task.source, task.entry)
+    with naming_the_shard(task.source, task.entry):
+        for file in task.entry.files:
+            with shared_cache().lease(task.source, shard_folder(task.entry.uuid), [file]) as lease:
+                task.target.upload(lease.path(file.name), f"{shard_folder(attempt)}/{file.name}")
+        entry = task.entry.model_copy(update={"uuid": attempt, "deletions": None})
+        deleted = read_deletions(task.source, task.entry)
     if len(deleted):
         entry = add_deletions(task.target, entry, deleted)
     write_copy_receipt(task.target, CopyReceipt(copy_id=task.copy_id, entry=entry))
@@ -169,11 +171,12 @@ def _export_shard(task: _Transfer, place: Place) -> dict[str, Any]:
     entry, names = task.entry, [FOREST_FILE, *id_files(task.id_type)]
     by_name = {file.name: file for file in entry.files}
     exported: dict[str, Any] = {"items": entry.items, "deleted": entry.items - entry.live_items, "files": []}
-    for name in names:
-        with shared_cache().lease(task.source, shard_folder(entry.uuid), [by_name[name]]) as lease:
-            task.target.upload(lease.path(name), _exported(entry, name))
-        exported["files"].append(_described(by_name[name], _exported(entry, name)))
-    deleted = read_deletions(task.source, entry)
+    with naming_the_shard(task.source, entry):
+        for name in names:
+            with shared_cache().lease(task.source, shard_folder(entry.uuid), [by_name[name]]) as lease:
+                task.target.upload(lease.path(name), _exported(entry, name))
+            exported["files"].append(_described(by_name[name], _exported(entry, name)))
+        deleted = read_deletions(task.source, entry)
     if len(deleted):
         with tempfile.TemporaryDirectory(prefix="dask-annoy-export-", dir=place.scratch) as scratch:
             path = Path(scratch, "deleted.npy")

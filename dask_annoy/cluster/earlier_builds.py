@@ -41,6 +41,8 @@ def warn_of_unfinished(folder: IndexFolder, plan: BuildPlan, standing: Manifest 
     standing : Manifest or None
         The newest version.
     """
+    if plan.operation == "append" and "vectors.url" not in (plan.identity or {}):
+        return  # nothing to know it by
     files = {file.name: file for file in folder.files("builds")}
     plans = {file: match[1] for name, file in files.items() if (match := _PLAN.fullmatch(name)) is not None}
     if plan.build_id in plans.values():

@@ -158,12 +158,10 @@ def repair_version(
         entries = {entry.uuid: entry for entry in base.shards if entry.uuid in damaged}
         attempt = _mend(folder, base, entries, damaged, given, executor, progress)
         mended = attempt.mended
-        for uuid, entry in entries.items():
-            if uuid in mended:
-                outcome.mended.append(MendedShard(entry.slot, uuid, mended[uuid].uuid, entry.live_items))
-            else:
-                source = attempt.sources.get(uuid, base.source)
-                outcome.unmended.append(_unmended(entry, source, damaged[uuid], attempt.reasons[uuid]))
+        for uuid in entries.keys() - mended.keys():
+            source = attempt.sources.get(uuid, base.source)
+            outcome.unmended.append(_unmended(entries[uuid], source, damaged[uuid], attempt.reasons[uuid]))
+        outcome.unmended.sort(key=lambda shard: shard.slot)
         lost = {shard.uuid for shard in outcome.unmended} if drop else set()
         if lost and len(lost) == len(base.shards):
             raise CorruptIndexError(
@@ -172,6 +170,13 @@ def repair_version(
             )
         if mended or lost:
             outcome.manifest = commit_change(folder, lambda newest: _changed(folder, base, newest, mended, lost))
+        # Another repair at the same time may have been first: then its shards are there, the same bytes.
+        standing = {entry.slot: entry.uuid for entry in outcome.manifest.shards}
+        outcome.mended = [
+            MendedShard(entry.slot, uuid, standing.get(entry.slot, mended[uuid].uuid), entry.live_items)
+            for uuid, entry in entries.items()
+            if uuid in mended
+        ]
     return outcome
 
 

@@ -63,7 +63,7 @@ def build_shards(
     wanted = [slot for slot in plan.slots if slots is None or slot.slot in slots]
     found = finished_shards(folder, plan, wanted, tuple(without), executor, progress) if resume else {}
     missing = [slot for slot in wanted if slot.slot not in found]
-    if missing:
+    if missing or plan.operation == "compact":  # which measures the old shards with it, too
         write_sample(folder, build_id, _sample(inputs, plan, executor, progress))
     block_bytes = current_settings().block_bytes
     tasks = [_shard_task(folder, inputs, plan, slot, block_bytes) for slot in missing]

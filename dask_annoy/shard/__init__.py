@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, working_memory, write_sample
+from dask_annoy.shard.damage import naming_the_shard
 from dask_annoy.shard.deletions import add_deletions, read_deletions
 from dask_annoy.shard.hits import Hits, larger_is_better, merge_hits, missing_distance
 from dask_annoy.shard.id_runs import keys_of
@@ -55,6 +56,7 @@ __all__ = [
     "look_at_shard",
     "merge_hits",
     "missing_distance",
+    "naming_the_shard",
     "open_shard",
     "read_copy_receipt",
     "read_deletions",

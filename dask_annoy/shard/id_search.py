@@ -79,7 +79,8 @@ def find_ids(folder: IndexFolder, entry: ShardEntry, id_type: IdType, ids: npt.N
         places, items = shard.run.find(keys_of(ids))
         # Keys of strings are hashes: what has the same one may be another string.
         is_it = shard.table.take(items) == ids[places]
-        is_it &= ~np.isin(items, read_deletions(folder, entry))
+        with naming_the_shard(folder, entry):
+            is_it &= ~np.isin(items, read_deletions(folder, entry))
         return FoundIds(places[is_it], items[is_it])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,8 @@ def test_a_sound_index_is_sound_wherever_it_is_checked(npy: Path, rows: Any, s3:
     assert s3.options["secret"] not in str(report) + json.dumps(report.as_dict())
 
 
-def test_damaged_shards_are_named_by_what_is_wrong_with_them(npy: Path, s3: Any, client: Any) -> None:
-    index = build_index(
-        npy, f"{s3.url}/index", **OPTIONS | {"client": client}, storage_options=s3.options, source_options={}
-    )
+def test_damaged_shards_are_named_by_what_is_wrong_with_them(npy: Path, s3: Any) -> None:
+    index = build_index(npy, f"{s3.url}/index", **OPTIONS, storage_options=s3.options, source_options={})
     index.query(np.load(npy)[:3])  # files are in caches now
     damage(index, 1, "cells.bin", "missing")
     damage(index, 4, "ids.npy", "cut")
@@ -89,7 +89,7 @@ def test_damaged_shards_are_named_by_what_is_wrong_with_them(npy: Path, s3: Any,
 
 
 @pytest.mark.parametrize("kind", ["int64", "string"])
-def test_an_id_that_two_items_have_is_found(rows: Any, tmp_path: Path, kind: str, monkeypatch: Any) -> None:
+def test_an_id_that_two_items_have_is_found(rows: Any, tmp_path: Path, kind: str) -> None:
     ids = np.arange(600) if kind == "int64" else np.array([f"row {number}" for number in range(600)], object)
     index = build_index(rows[:600], tmp_path, ids=ids, **OPTIONS)
     other = build_index(rows[600:700], tmp_path / "other", ids=ids[90:190], **OPTIONS)
@@ -106,7 +106,6 @@ def test_an_id_that_two_items_have_is_found(rows: Any, tmp_path: Path, kind: str
     assert {repeated.id for repeated in report.repeated_ids} <= set(ids[90:190].tolist())
     assert {repeated.slots[1] for repeated in report.repeated_ids} == {9}
     assert "is that of two items, in the slots" in str(report)
-    monkeypatch.undo()
 
 
 def test_an_unknown_mode_is_refused(npy: Path, tmp_path: Path) -> None:
@@ -117,11 +116,20 @@ def test_an_unknown_mode_is_refused(npy: Path, tmp_path: Path) -> None:
 # Repair
 
 
-@pytest.mark.parametrize("how", ["a bit flipped", "cut", "missing"])
-@pytest.mark.parametrize("place", ["local", "s3"])
+@pytest.mark.parametrize(
+    ("place", "how", "runs_on"),
+    [
+        ("local", "a bit flipped", None),
+        ("local", "cut", None),
+        ("local", "missing", "process_client"),
+        ("s3", "a bit flipped", "process_client"),
+        ("s3", "missing", None),
+    ],
+)
 def test_shards_of_files_are_built_again_byte_by_byte(
-    npy: Path, tmp_path: Path, request: Any, how: str, place: str, client: Any
+    npy: Path, tmp_path: Path, request: Any, place: str, how: str, runs_on: str | None
 ) -> None:
+    client = request.getfixturevalue(runs_on) if runs_on else False
     s3 = request.getfixturevalue("s3") if place == "s3" else None
     url, options = (f"{s3.url}/index", s3.options) if s3 else (tmp_path / "index", {})
     made = build_index(npy, url, **OPTIONS | {"client": client}, storage_options=options, source_options={})
@@ -289,6 +297,22 @@ def test_what_others_delete_during_a_repair_stays_deleted(npy: Path, tmp_path: P
     report = index.repair()
     assert (report.index.version, len(report.index)) == (3, 1999)
     assert report.index.verify("full").ok
+
+
+def test_two_repairs_at_once_make_one_version(npy: Path, tmp_path: Path) -> None:
+    index = build_index(npy, tmp_path, **OPTIONS)
+    damage(index, 4)
+    barrier = threading.Barrier(2)
+
+    def repair(_: int) -> RepairReport:
+        barrier.wait()
+        return index.repair()
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(repair, range(2)))
+    assert [report.index.version for report in reports] == [2, 2]
+    (uuid,) = {mended.new_uuid for report in reports for mended in report.mended}
+    assert open_index(tmp_path, client=False).manifest.shards[4].uuid == uuid
 
 
 def test_a_query_and_a_change_of_a_damaged_index_say_what_to_run(npy: Path, tmp_path: Path, rows: Any) -> None:

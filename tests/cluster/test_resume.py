@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dask_annoy_test_halting import SHARD_ROWS, TREES
 from dask_annoy_test_rows import FailingOnce
 from numpy.typing import NDArray
 
-from dask_annoy import ShardedIndex, build_index, open_index
+from dask_annoy import ShardedIndex, build_index, open_index, plan_index
 from dask_annoy.cli import annoy
 from dask_annoy.errors import IndexExistsError, IndexNotFoundError, InvalidIdsError, UnfinishedBuildWarning
 from dask_annoy.planning import plan as plan_module
@@ -64,7 +65,8 @@ def kill_at(point: str, count: int, tmp_path: Path, *arguments: object) -> None:
             time.sleep(0.01)
         ended = process.poll()
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has failed: its output says how
+            os.killpg(process.pid, signal.SIGKILL)
         output = process.communicate()[0]
     assert ended is None, output
     assert process.returncode == -signal.SIGKILL
@@ -187,8 +189,9 @@ def halfway(npy: Path, tmp_path: Path, url_and_options: Any) -> Callable[[], Sha
     return lambda: build_index(source, url, **OPTIONS, storage_options=options, client=False)
 
 
-@pytest.mark.parametrize("harm", ["a bit flipped", "cut", "missing"])
-@pytest.mark.parametrize("name", ["forest.ann", "cells.bin", "ids.run-items.npy"])
+@pytest.mark.parametrize(
+    ("harm", "name"), [("a bit flipped", "forest.ann"), ("cut", "cells.bin"), ("missing", "ids.run-items.npy")]
+)
 def test_a_receipt_whose_files_are_damaged_is_not_believed(
     halfway: Any, url_and_options: Any, undisturbed: Any, harm: str, name: str
 ) -> None:
@@ -286,6 +289,14 @@ def test_the_same_build_in_two_processes_at_once_gives_one_version(npy: Path, tm
     assert fingerprint(open_index(url, client=False)) == undisturbed
 
 
+def test_a_plan_says_the_build_id_that_the_build_will_have(
+    npy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(npy.parent)
+    planned = plan_index(npy.name, **OPTIONS, client=False)
+    assert planned.build_id == build_index(npy, tmp_path, **OPTIONS, client=False).manifest.build_id
+
+
 # Appends
 
 
@@ -360,9 +371,11 @@ def test_an_append_that_was_undone_can_be_done_again(rows: Any, tmp_path: Path) 
     again = index.delete(ids).append(rows[500:800], ids)  # the shards of the first append are still named, all deleted
     assert (len(again), again.version) == (800, 4)
     assert again.verify("full").ok
+    made = receipts(str(tmp_path), {})
     back = again.rollback(1).append(rows[500:800], ids)  # and here they are not: they are used again
     assert len(back) == 800
-    assert used(back) & used(index) == used(index)
+    assert receipts(str(tmp_path), {}) == made
+    assert used(index) & used(back) >= used(open_index(tmp_path, version=1, client=False))
     with pytest.raises(InvalidIdsError, match="are in the index"):
         back.delete([1]).append(rows[500:800], ids)
 
@@ -387,6 +400,15 @@ def test_a_killed_compaction_is_finished_by_the_same_command(rows: Any, tmp_path
     assert fingerprint(index) == fingerprint(undisturbed)
     assert done <= used(index)
     assert "nothing to change" in run("compact", str(url), "-q")
+
+
+def test_a_compaction_goes_on_though_its_sample_is_damaged(rows: Any, tmp_path: Path) -> None:
+    url = tmp_path / "index"
+    index = build_index(rows[:1000], url, **OPTIONS, client=False).delete(np.arange(0, 1000, 2))
+    kill_at("the commit is near", 1, tmp_path, "annoy", "compact", url, "-q")
+    for path in url.glob("builds/*/sample.npy"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert len(index.compact()) == 500
 
 
 def test_the_same_compaction_twice_at_the_same_time_is_one(rows: Any, tmp_path: Path) -> None:
