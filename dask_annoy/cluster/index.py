@@ -320,28 +320,18 @@ class ShardedIndex:
         CommitConflictError
             If another build has replaced the index.
         """
-        options = options_for(vectors, self._folder) if source_options is None else source_options
-        if vectors is None and source_options is None:
-            options = self._folder.storage_options
         with executor_for(self._client) as executor:
             check_writable(self._folder, executor)
             outcome = repair_version(
                 self._folder,
                 self.manifest,
-                GivenSource(vectors, ids, column, options),
+                GivenSource(vectors, ids, column, source_options),
                 drop=drop,
                 mode=mode,
                 executor=executor,
                 progress=progress,
             )
-        unmended = tuple(outcome.unmended)
-        return RepairReport(
-            index=self._at(outcome.manifest),
-            verified=outcome.verified,
-            mended=tuple(outcome.mended),
-            lost=unmended if drop else (),
-            remaining=() if drop else unmended,
-        )
+        return RepairReport.of(self._at(outcome.manifest), outcome, drop=drop)
 
     # Versions
 

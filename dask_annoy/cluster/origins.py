@@ -9,6 +9,7 @@ from typing import Any
 from dask_annoy.cluster.compact import items_of
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
+from dask_annoy.cluster.places import options_for
 from dask_annoy.errors import DaskAnnoyError, InvalidVectorsError
 from dask_annoy.planning import BUILDER_VERSION, BuildPlan, identity_differences, read_plan
 from dask_annoy.storage import (
@@ -94,7 +95,7 @@ def open_origin(
             source.ids,
             form,
             column=source.column,
-            source_options=source.options,
+            source_options=options_for(source.vectors, folder) if source.options is None else source.options,
             folder=folder,
             executor=executor,
             progress=progress,

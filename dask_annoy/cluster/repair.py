@@ -84,6 +84,13 @@ class RepairReport:
     lost: tuple[UnmendedShard, ...] = ()
     remaining: tuple[UnmendedShard, ...] = ()
 
+    @classmethod
+    def of(cls, index: ShardedIndex, outcome: Outcome, *, drop: bool) -> RepairReport:
+        """The report of an outcome, with the version that came of it."""
+        unmended = tuple(outcome.unmended)
+        lost, remaining = (unmended, ()) if drop else ((), unmended)
+        return cls(index, outcome.verified, tuple(outcome.mended), lost, remaining)
+
     @property
     def ok(self) -> bool:
         """Whether the newest version has no damaged shard left."""
