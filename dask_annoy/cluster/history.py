@@ -75,7 +75,7 @@ def newest_sound(folder: IndexFolder) -> int | None:
 def _way_out(folder: IndexFolder, *, newest_is_damaged: bool) -> str:
     versions = list_versions(folder)
     looked_at = versions[-_MOST_LOOKED_AT:]
-    readable = [version for version in looked_at if _can_be_read(folder, version)]
+    readable = [version for version in looked_at if _read_if_possible(folder, version) is not None]
     if not readable:
         beyond = f" of the newest {len(looked_at)}" if len(versions) > len(looked_at) else ""
         return f"No other version{beyond} can be read: restore the file, or build the index again"
@@ -89,12 +89,11 @@ def _way_out(folder: IndexFolder, *, newest_is_damaged: bool) -> str:
     )
 
 
-def _can_be_read(folder: IndexFolder, version: int) -> bool:
+def _read_if_possible(folder: IndexFolder, version: int) -> Manifest | None:
     try:
-        read_manifest(folder, version)
+        return read_manifest(folder, version)
     except (CorruptIndexError, FormatVersionError, IndexNotFoundError):
-        return False
-    return True
+        return None
 
 
 def _is_damaged(folder: IndexFolder, version: int) -> bool:
@@ -111,7 +110,7 @@ def _is_damaged(folder: IndexFolder, version: int) -> bool:
 def list_version_infos(folder: IndexFolder) -> list[VersionInfo]:
     """All versions that can be opened, oldest first; those with a damaged manifest are passed over."""
     tags = read_tags(folder)
-    manifests = [read_manifest(folder, version) for version in list_versions(folder) if _can_be_read(folder, version)]
+    manifests = [_read_if_possible(folder, version) for version in list_versions(folder)]
     return [
         VersionInfo(
             version=manifest.version,
@@ -124,6 +123,7 @@ def list_version_infos(folder: IndexFolder) -> list[VersionInfo]:
             tags=tuple(sorted(tag for tag, version in tags.items() if version == manifest.version)),
         )
         for manifest in manifests
+        if manifest is not None
     ]
 
 

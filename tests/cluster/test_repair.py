@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -259,6 +260,26 @@ def test_what_cannot_be_built_again_says_why_and_can_be_given_up(
     assert json.loads(json.dumps(given_up.as_dict()))["items_lost"] == 248
     if trouble != "copied":
         assert len(open_index(url, version="before", client=False)) == 998
+
+
+def test_a_source_that_changed_in_secret_is_found_out_by_the_bytes(rows: Any, tmp_path: Path) -> None:
+    url, file = tmp_path / "index", tmp_path / "rows.npy"
+    np.save(file, rows[:1000])
+    before = file.stat()
+    index = build_index(file, url, **OPTIONS)
+    damage(index, 1)
+    damage(index, 3)
+    changed = rows[:1000].copy()
+    changed[270, 3] += 1  # in slot 1
+    np.save(file, changed)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    report = index.repair()
+    assert [shard.slot for shard in report.mended] == [3]
+    assert [(shard.slot, shard.reason) for shard in report.remaining] == [
+        (1, "built again, it has other bytes than it had: its source is not what it was")
+    ]
+    assert report.index.manifest.shards[1].uuid == index.manifest.shards[1].uuid
+    assert [found.slot for found in report.index.verify("full").damaged] == [1]
 
 
 def test_a_lost_deletion_set_is_not_made_up(npy: Path, tmp_path: Path) -> None:
