@@ -137,7 +137,7 @@ def test_a_build_killed_after_its_commit_is_found_and_what_it_left_goes_with_gc(
     npy: Path, rows: Any, tmp_path: Path, undisturbed: Any
 ) -> None:
     url = tmp_path / "index"
-    kill_at("the commit is done", 1, tmp_path, "collection", npy, url)
+    kill_at("the commit is done", 1, tmp_path, "collection", npy, url, "{}")
     standing = open_index(url, client=False)
     assert list(url.glob("staging/*/*.npy"))
     assert list(url.glob("work/*.json"))
@@ -152,24 +152,25 @@ def test_a_build_killed_after_its_commit_is_found_and_what_it_left_goes_with_gc(
 
 @pytest.mark.parametrize("form", ["array", "collection", "cluster"])
 def test_rows_from_memory_go_on_too_by_their_content(
-    npy: Path, rows: Any, tmp_path: Path, form: str, undisturbed: Any, process_client: Any
+    npy: Path, rows: Any, tmp_path: Path, url_and_options: Any, form: str, undisturbed: Any, process_client: Any
 ) -> None:
-    url = str(tmp_path / "index")
+    url, options = url_and_options
     # On the cluster the tasks are in other processes; the coordinator is killed, and its workers with it.
     point, count, least = ("the commit is near", 1, 8) if form == "cluster" else ("a receipt is written", 2, 2)
-    kill_at(point, count, tmp_path, form, npy, url)
-    before = receipts(url, {})
+    kill_at(point, count, tmp_path, form, npy, url, json.dumps(options))
+    before = receipts(url, options)
     assert len(before) == least
     # Chunked in another way, in another interpreter: Dask's tokens would tell the two apart.
     again = rows if form == "array" else da.from_array(rows.copy(), chunks=(170, 5))
-    index = build_index(again, url, **OPTIONS, client=False if form == "collection" else process_client)
+    client = False if form == "collection" else process_client
+    index = build_index(again, url, **OPTIONS, storage_options=options, client=client)
     assert fingerprint(index) == undisturbed
     assert flat(before) <= used(index)
 
 
 def test_a_build_killed_in_staging_is_finished(npy: Path, rows: Any, tmp_path: Path, undisturbed: Any) -> None:
     url = tmp_path / "index"
-    kill_at("a part is staged", 3, tmp_path, "collection", npy, url)
+    kill_at("a part is staged", 3, tmp_path, "collection", npy, url, "{}")
     assert list(url.glob("staging/*/*.npy"))
     assert not list(url.glob("builds/*"))
     index = build_index(da.from_array(rows, chunks=(400, 16)), url, **OPTIONS, client=False)
@@ -210,6 +211,23 @@ def test_a_receipt_whose_files_are_damaged_is_not_believed(
     assert fingerprint(index) == undisturbed
     assert used(index) & flat(before) == flat(before) - {victim}
     assert index.verify("full").ok
+
+
+def test_the_same_content_in_the_cache_does_not_speak_for_a_damaged_file(
+    npy: Path, rows: Any, tmp_path: Path, s3: Any, undisturbed: Any
+) -> None:
+    options = {**OPTIONS, "storage_options": s3.options, "source_options": {}, "client": False}
+    build_index(npy, f"{s3.url}/other", **options).query(rows[:3])  # the same bytes: they are in the cache now
+    url = f"{s3.url}/index"
+    arguments = ("--shard-rows", SHARD_ROWS, "--n-trees", TREES)
+    kill_at("the commit is near", 1, tmp_path, "annoy", *command("build", npy, url, *arguments, options=s3.options))
+    folder, victim = IndexFolder(url, s3.options), min(flat(receipts(url, s3.options)))
+    payload = bytearray(folder.read_bytes(f"shards/{victim}/forest.ann"))
+    payload[99] ^= 1
+    folder.write_bytes(f"shards/{victim}/forest.ann", bytes(payload))
+    index = build_index(npy, url, **options)
+    assert victim not in used(index)
+    assert fingerprint(index) == undisturbed
 
 
 def test_a_forged_receipt_is_not_believed(npy: Path, tmp_path: Path, undisturbed: Any) -> None:
@@ -301,42 +319,43 @@ def test_a_plan_says_the_build_id_that_the_build_will_have(
 
 
 @pytest.fixture
-def grown(rows: Any, tmp_path: Path) -> Any:
-    """An index of the first 1,000 rows, a file of the others, and what an undisturbed append makes of them."""
-    np.save(tmp_path / "more.npy", rows[1000:])
+def more(rows: Any, tmp_path: Path) -> Path:
+    """A file of the rows from 1,000 on, and beside it one of ids."""
     np.save(tmp_path / "ids.npy", np.arange(5000, 6000))
-    for name in ("index", "other"):
-        build_index(rows[:1000], tmp_path / name, **OPTIONS, client=False)
-    expected = open_index(tmp_path / "other", client=False).append(tmp_path / "more.npy")
-    return tmp_path / "index", tmp_path / "more.npy", fingerprint(expected)
+    np.save(tmp_path / "more.npy", rows[1000:])
+    return tmp_path / "more.npy"
 
 
 @pytest.mark.parametrize(("point", "count", "finished"), [("a receipt is written", 2, 2), ("the commit is near", 1, 4)])
 def test_a_killed_append_is_finished_by_the_same_command(
-    grown: Any, tmp_path: Path, point: str, count: int, finished: int
+    more: Path, rows: Any, tmp_path: Path, url_and_options: Any, point: str, count: int, finished: int
 ) -> None:
-    url, more, expected = grown
-    before = flat(receipts(str(url), {}))
-    kill_at(point, count, tmp_path, "annoy", "append", more, url, "-q")
-    done = flat(receipts(str(url), {})) - before
-    assert (len(done), open_index(url).version) == (finished, 1)
-    run("append", str(more), str(url), "-q")
-    index = open_index(url, client=False)
-    assert fingerprint(index) == expected
+    url, options = url_and_options
+    build_index(rows[:1000], url, **OPTIONS, storage_options=options, client=False)
+    expected = build_index(rows[:1000], tmp_path / "other", **OPTIONS, client=False).append(more)
+    before = flat(receipts(url, options))
+    append = command("append", more, url, options=options)
+    kill_at(point, count, tmp_path, "annoy", *append)
+    done = flat(receipts(url, options)) - before
+    assert (len(done), open_index(url, storage_options=options).version) == (finished, 1)
+    run(*append)
+    index = open_index(url, storage_options=options, client=False)
+    assert fingerprint(index) == fingerprint(expected)
     assert done <= used(index)
     assert (len(index), index.version) == (2000, 2)
 
 
-def test_an_append_killed_after_its_commit_is_not_done_twice(grown: Any, tmp_path: Path) -> None:
-    url, more, expected = grown
+def test_an_append_killed_after_its_commit_is_not_done_twice(more: Path, rows: Any, tmp_path: Path) -> None:
+    url = tmp_path / "index"
+    build_index(rows[:1000], url, **OPTIONS, client=False)
     kill_at("the commit is done", 1, tmp_path, "annoy", "append", more, url, "-q")
     assert "nothing to change: version 2" in run("append", str(more), str(url), "-q")
-    assert fingerprint(open_index(url, client=False)) == expected
+    assert len(open_index(url, client=False)) == 2000
 
 
-def test_a_killed_append_goes_on_though_others_have_changed_the_index(grown: Any, tmp_path: Path) -> None:
-    url, more, _ = grown
-    ids = tmp_path / "ids.npy"
+def test_a_killed_append_goes_on_though_others_have_changed_the_index(more: Path, rows: Any, tmp_path: Path) -> None:
+    url, ids = tmp_path / "index", tmp_path / "ids.npy"
+    build_index(rows[:1000], url, **OPTIONS, client=False)
     before = flat(receipts(str(url), {}))
     kill_at("a receipt is written", 2, tmp_path, "annoy", "append", more, url, "--ids", ids, "-q")
     done = flat(receipts(str(url), {})) - before
@@ -383,23 +402,24 @@ def test_an_append_that_was_undone_can_be_done_again(rows: Any, tmp_path: Path) 
 # Compactions and copies
 
 
-def test_a_killed_compaction_is_finished_by_the_same_command(rows: Any, tmp_path: Path) -> None:
-    for name in ("index", "other"):
-        index = build_index(rows[:1000], tmp_path / name, **OPTIONS, client=False)
-        index.delete(np.arange(0, 1000, 3))
-    undisturbed = open_index(tmp_path / "other", client=False).compact()
-    url = tmp_path / "index"
-    before = flat(receipts(str(url), {}))
-    kill_at("a receipt is written", 1, tmp_path, "annoy", "compact", url, "-q")
-    done = flat(receipts(str(url), {})) - before
+def test_a_killed_compaction_is_finished_by_the_same_command(rows: Any, tmp_path: Path, url_and_options: Any) -> None:
+    url, options = url_and_options
+    for place, storage in ((url, options), (str(tmp_path / "other"), {})):
+        index = build_index(rows[:1000], place, **OPTIONS, storage_options=storage, client=False)
+        index = index.delete(np.arange(0, 1000, 3))
+    undisturbed = index.compact()
+    before = flat(receipts(url, options))
+    compact = command("compact", url, options=options)
+    kill_at("a receipt is written", 1, tmp_path, "annoy", *compact)
+    done = flat(receipts(url, options)) - before
     assert len(done) == 1
-    kill_at("the commit is near", 1, tmp_path, "annoy", "compact", url, "-q")
-    assert len(flat(receipts(str(url), {})) - before) == undisturbed.n_shards
-    run("compact", str(url), "-q")
-    index = open_index(url, client=False)
+    kill_at("the commit is near", 1, tmp_path, "annoy", *compact)
+    assert len(flat(receipts(url, options)) - before) == undisturbed.n_shards
+    run(*compact)
+    index = open_index(url, storage_options=options, client=False)
     assert fingerprint(index) == fingerprint(undisturbed)
     assert done <= used(index)
-    assert "nothing to change" in run("compact", str(url), "-q")
+    assert "nothing to change" in run(*compact)
 
 
 def test_a_compaction_goes_on_though_its_sample_is_damaged(rows: Any, tmp_path: Path) -> None:

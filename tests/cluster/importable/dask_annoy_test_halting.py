@@ -2,11 +2,12 @@
 
 ``python dask_annoy_test_halting.py POINT COUNT TOLD WHAT ARGUMENT…`` halts when POINT is reached for the COUNT-th time,
 after it has made the file TOLD. WHAT is ``annoy`` (the command line), or the form of input of a build: ``array`` or
-``collection``, with the arguments ROWS URL, or ``cluster``: a collection on two worker processes.
+``collection``, with the arguments ROWS URL STORAGE-OPTIONS, or ``cluster``: a collection on two worker processes.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -54,10 +55,11 @@ def halt_at(point: str, count: int, told: Path) -> None:
     setattr(owner, name, halting)
 
 
-def build(form: str, rows: str, url: str) -> None:
+def build(form: str, rows: str, url: str, storage_options: str) -> None:
     """Build from rows in memory."""
     array = np.load(rows)
     options: dict[str, Any] = {"shard_rows": SHARD_ROWS, "n_trees": TREES}
+    options["storage_options"] = json.loads(storage_options)
     if form == "array":
         build_index(array, url, **options, client=False)
     elif form == "collection":
