@@ -41,7 +41,7 @@ class GivenSource:
     options: Mapping[str, Any] | None
 
 
-class SourceGoneError(DaskAnnoyError):
+class SourceGoneError(Exception):
     """What shards were built from cannot be had again, or is not what it was. Says why; never leaves the package."""
 
 

@@ -30,7 +30,7 @@ RUN_FILES: Final = (KEYS_FILE, ITEMS_FILE)
 _KEY: Final = np.dtype("<u8")
 _ITEM: Final = np.dtype("<u4")
 _SORTED_AT_ONCE: Final = 1 << 22  # some 50 bytes each while they are sorted
-_CHECKED_AT_ONCE: Final = 1 << 20
+_CHECKED_AT_ONCE: Final = 1 << 18
 
 
 def keys_of(ids: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:

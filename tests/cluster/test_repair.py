@@ -311,12 +311,13 @@ def test_what_others_delete_during_a_repair_stays_deleted(npy: Path, tmp_path: P
 
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         made = build(*arguments, **options)
-        open_index(tmp_path, client=False).delete([1000])
+        open_index(tmp_path, client=False).delete([100, 1000])  # the first is in the damaged shard
         return made
 
     monkeypatch.setattr(repair_module, "build_shards", meanwhile)
     report = index.repair()
-    assert (report.index.version, len(report.index)) == (3, 1999)
+    assert (report.index.version, len(report.index)) == (3, 1998)
+    assert [shard.live_items for shard in report.index.manifest.shards] == [249, 250, 250, 250, 249, 250, 250, 250]
     assert report.index.verify("full").ok
 
 
