@@ -71,7 +71,10 @@ def _repeated(part: _Part, place: Place) -> list[RepeatedId]:  # noqa: ARG001 - 
         items = np.concatenate([found for _, found in slices])
         order = np.argsort(keys, kind="stable")
         equal = keys[order][1:] == keys[order][:-1]
-        doubtful = order[np.concatenate([equal, [False]]) | np.concatenate([[False], equal])]
+        is_shared = np.zeros(len(order), bool)
+        is_shared[1:] |= equal
+        is_shared[:-1] |= equal
+        doubtful = order[is_shared]
         seen: dict[int | str, int] = {}
         found: list[RepeatedId] = []
         for owner, item in zip(owners[doubtful].tolist(), items[doubtful].tolist(), strict=True):

@@ -109,6 +109,13 @@ def test_an_id_that_two_items_have_is_found(rows: Any, tmp_path: Path, kind: str
     assert "is that of two items, in the slots" in str(report)
 
 
+def test_an_index_without_items_is_sound(rows: Any, tmp_path: Path) -> None:
+    for name, count in (("one", 1), ("several", 400)):
+        index = build_index(rows[:count], tmp_path / name, **OPTIONS)
+        assert index.verify("full").ok
+        assert index.delete(np.arange(count)).verify("full").ok
+
+
 def test_an_unknown_mode_is_refused(npy: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='"quick" or "full"'):
         build_index(npy, tmp_path, **OPTIONS).verify("fast")
