@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dask_annoy.errors import CorruptIndexError
 from dask_annoy.shard import (
@@ -26,6 +28,7 @@ from .conftest import MakeTask
 
 ROWS = np.random.default_rng(8).normal(size=(400, 12)).astype(np.float32)
 NAMES = np.array([f"name {row} é" for row in range(400)], object)
+_SOUND: dict[str, ShardHandle] = {}
 PROMISE = RecallPromise(search_k=200, k=10, recall=0.9, n_shards=1)
 FILES = {
     "int64": ["forest.ann", "cells.bin", "ids.npy", "ids.run-keys.npy", "ids.run-items.npy"],
@@ -97,6 +100,27 @@ def test_a_bit_that_flips_without_a_new_time_is_found(make_task: MakeTask) -> No
         file.write(bytes([byte[0] ^ 1]))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert [damage.kind for damage in check_shard(handle, None).damages] == ["checksum"]
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), kept=st.booleans())
+def test_any_flipped_bit_and_any_cut_is_found(make_task: MakeTask, place: float, bit: int, kept: bool) -> None:
+    handle = _SOUND.get("handle")
+    if handle is None or not path_of(handle, "forest.ann").exists():
+        handle = _SOUND["handle"] = handle_of(make_task(ROWS, ids=NAMES))
+    position = int(place * handle.entry.bytes)  # in all files, one after the other
+    for file in handle.entry.files:
+        if position < file.bytes:
+            break
+        position -= file.bytes
+    path = path_of(handle, file.name)
+    payload = path.read_bytes()
+    harmed = bytearray(payload)
+    harmed[position] ^= 1 << bit
+    path.write_bytes(harmed if kept else payload[:position])
+    found = check_shard(handle, None)
+    path.write_bytes(payload)
+    assert [damage.file for damage in found.damages] == [f"{shard_folder(handle.entry.uuid)}/{file.name}"]
+    assert found.damages[0].kind == ("checksum" if kept else "size")
 
 
 def test_two_damaged_files_are_both_named(make_task: MakeTask) -> None:
