@@ -247,14 +247,7 @@ class _State:
 
     def _fetch(self, folder: IndexFolder, name: str, file: FileEntry, entry: _Entry) -> None:
         try:
-            try:
-                _download(folder, name, file, entry.path)
-            except OSError as error:
-                if error.errno not in _DISK_FULL:
-                    raise
-                with self._locked():
-                    self._evict_down_to(0)
-                self._retry_on_full_disk(folder, name, file, entry)
+            self._bring(folder, name, file, entry.path)
         except BaseException as error:
             with self._locked():
                 del self._entries[entry.key]
@@ -269,16 +262,27 @@ class _State:
     def _check_stored(self, folder: IndexFolder, name: str, file: FileEntry, entry: _Entry) -> None:
         copy = entry.path.with_name(f"{uuid.uuid4().hex}.check")
         try:
-            _download(folder, name, file, copy)
+            self._bring(folder, name, file, copy)
         except BaseException:
             self.release([entry])
             raise
         finally:
             copy.unlink(missing_ok=True)
 
-    def _retry_on_full_disk(self, folder: IndexFolder, name: str, file: FileEntry, entry: _Entry) -> None:
+    def _bring(self, folder: IndexFolder, name: str, file: FileEntry, path: Path) -> None:
+        """Download and check a file, with everything evicted that is not in use if the disk is full."""
         try:
-            _download(folder, name, file, entry.path)
+            _download(folder, name, file, path)
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            with self._locked():
+                self._evict_down_to(0)
+            self._retry_on_full_disk(folder, name, file, path)
+
+    def _retry_on_full_disk(self, folder: IndexFolder, name: str, file: FileEntry, path: Path) -> None:
+        try:
+            _download(folder, name, file, path)
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
