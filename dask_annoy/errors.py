@@ -13,6 +13,9 @@
     ├── InvalidVectorsError       ValueError            NaN, infinity, wrong width, ragged rows …
     ├── InvalidIdsError           ValueError            repeated ids, wrong type or number of ids
     └── MissingExtraError         ImportError           an optional dependency is not installed
+
+    DaskAnnoyWarning
+    └── UnfinishedBuildWarning    UserWarning           an earlier build is not continued, as something differs
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ __all__ = [
     "InvalidIdsError",
     "InvalidVectorsError",
     "MissingExtraError",
+    "UnfinishedBuildWarning",
     "UnsupportedStorageError",
 ]
 
@@ -39,6 +43,10 @@ class DaskAnnoyError(Exception):
 
 class DaskAnnoyWarning(UserWarning):
     """Base of all warnings of dask-annoy."""
+
+
+class UnfinishedBuildWarning(DaskAnnoyWarning):
+    """An earlier build into the same folder is not finished, and this one does not continue it: something differs."""
 
 
 class CorruptIndexError(DaskAnnoyError, OSError, ValueError):

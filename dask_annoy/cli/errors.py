@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import click
 
 from dask_annoy.cli.output import echo_json
-from dask_annoy.errors import DaskAnnoyError
+from dask_annoy.errors import DaskAnnoyError, DaskAnnoyWarning
 
 __all__ = ["AnnoyCommand", "ResumableCommand", "sentence_of"]
 
@@ -32,7 +34,8 @@ class AnnoyCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; click calls this."""
         try:
-            return super().invoke(ctx)
+            with _warnings_as_notes():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # usage errors and closed pipes are click's
         except KeyboardInterrupt as error:
@@ -50,6 +53,30 @@ class AnnoyCommand(click.Command):
         if ctx.params.get("as_json"):
             echo_json({"error": {"type": type(error).__name__, "message": message}})
         click.echo(f"{prefix}{message}", err=True)
+
+
+@contextlib.contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Show our warnings on stderr, as a sentence and without a line of code."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, DaskAnnoyWarning):
+            click.echo(f"Note: {message}", err=True)
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+        warnings.simplefilter("always", DaskAnnoyWarning)
+        warnings.showwarning = show
+        yield
 
 
 class ResumableCommand(AnnoyCommand):

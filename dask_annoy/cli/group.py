@@ -13,6 +13,7 @@ from dask_annoy.cli.info import info_command
 from dask_annoy.cli.plan import plan_command
 from dask_annoy.cli.query import query_command
 from dask_annoy.cli.upkeep import compact_command, gc_command
+from dask_annoy.cli.verify import repair_command, verify_command
 from dask_annoy.cli.versions import rollback_command, tag_command, untag_command, versions_command
 
 __all__ = ["annoy"]
@@ -26,7 +27,8 @@ Vectors are a path or URL: .npy, .fbin and its kin, .parquet, .zarr, a folder of
 is a folder: a path, or s3://, gs://, abfs://.
 
 \b
-Exit codes: 0 done, 1 error (one sentence on stderr), 2 wrong usage, 130 Ctrl-C.
+Exit codes: 0 done, 1 error (one sentence on stderr), 2 wrong usage, 3 an index is damaged
+(verify, repair), 130 Ctrl-C.
 With --json the result is on stdout, and so is an error, as
 {"error": {"type": …, "message": …}}; progress is always on stderr.
 """
@@ -42,6 +44,6 @@ for _command in (
     demo_command, plan_command, build_command, info_command, query_command,
     append_command, delete_command, compact_command,
     versions_command, tag_command, untag_command, rollback_command,
-    copy_command, export_command, gc_command,
+    copy_command, export_command, gc_command, verify_command, repair_command,
 ):  # fmt: skip
     annoy.add_command(_command)

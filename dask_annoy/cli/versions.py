@@ -21,11 +21,16 @@ __all__ = ["rollback_command", "tag_command", "untag_command", "versions_command
 @storage_options
 @report_options
 def versions_command(url: str, storage_options: Mapping[str, Any] | None, as_json: bool, debug: bool) -> None:
-    """List the versions of the index in the folder URL, oldest first."""
+    """List the versions of the index in the folder URL that can be read, oldest first."""
     del debug  # AnnoyCommand's
     from dask_annoy.cluster import open_index
+    from dask_annoy.cluster.history import newest_sound
+    from dask_annoy.storage import IndexFolder, list_versions
 
-    found = open_index(url, storage_options=storage_options, client=False).versions()
+    folder = IndexFolder(url, dict(storage_options or {}))
+    found = open_index(url, version=newest_sound(folder), storage_options=storage_options, client=False).versions()
+    if hidden := sorted(set(list_versions(folder)) - {one.version for one in found}):
+        click.echo(f"Note: the manifests of the versions {' '.join(map(str, hidden))} cannot be read.", err=True)
     if as_json:
         echo_json([dataclasses.asdict(one) | {"created": one.created.isoformat()} for one in found])
         return
@@ -108,6 +113,16 @@ def rollback_command(
     """Publish a new version of the index in the folder URL that holds what VERSION, a number or a tag, did."""
     del debug  # AnnoyCommand's
     from dask_annoy.cluster import open_index
+    from dask_annoy.cluster.history import newest_sound
+    from dask_annoy.storage import IndexFolder
 
-    index = open_index(url, storage_options=storage_options, allow_unsafe_publish=allow_unsafe_publish, client=False)
+    # If the newest manifest is damaged, this is the way out: from the newest that is not.
+    base = newest_sound(IndexFolder(url, dict(storage_options or {})))
+    index = open_index(
+        url,
+        version=base,
+        storage_options=storage_options,
+        allow_unsafe_publish=allow_unsafe_publish,
+        client=False,
+    )
     echo_change(index, index.rollback(version), as_json)

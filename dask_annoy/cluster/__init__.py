@@ -7,6 +7,8 @@ from dask_annoy.cluster.exact import exact_neighbors, recall
 from dask_annoy.cluster.history import VersionInfo
 from dask_annoy.cluster.index import ShardedIndex, open_index
 from dask_annoy.cluster.query import QueryResult
+from dask_annoy.cluster.repair import RepairReport
+from dask_annoy.cluster.verify import VerifyReport
 from dask_annoy.planning import BuildPlan
 from dask_annoy.storage import Garbage
 
@@ -14,7 +16,9 @@ __all__ = [
     "BuildPlan",
     "Garbage",
     "QueryResult",
+    "RepairReport",
     "ShardedIndex",
+    "VerifyReport",
     "VersionInfo",
     "build_index",
     "exact_neighbors",

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from dask_annoy.cluster.earlier_builds import warn_of_unfinished
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.id_check import check_ids_unique, shared_ids
 from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
@@ -23,11 +24,12 @@ from dask_annoy.storage import (
     Tuning,
     at_work,
     commit_change,
+    list_versions,
     read_manifest,
     successor,
 )
 
-__all__ = ["OnDuplicate", "append_vectors", "check_same_index"]
+__all__ = ["OnDuplicate", "append_vectors", "check_same_index", "committed_since"]
 
 OnDuplicate = Literal["raise", "keep", "replace"]
 
@@ -63,12 +65,15 @@ def append_vectors(
         with at_work(folder, "append"):
             base = read_manifest(folder)
             check_same_index(folder, snapshot, base)
-            identity = inputs.identity() | {"on_duplicate": on_duplicate, "index": base.index_id}
-            if base.parent and base.change_id == _plan(inputs, base, identity | {"version": base.parent}).build_id:
+            identity = inputs.identity()  # before they are numbered: what the ids follow from is in the context
+            if base.change_id is not None and base.change_id == _repeated(inputs, ids, base, identity, on_duplicate):
                 return base  # this very append was the last change: its caller did not get to know
             number_ids(inputs, ids, base)
-            plan = _plan(inputs, base, identity | {"version": base.version})
-            receipts = build_shards(folder, inputs, plan, executor, True, progress)
+            next_id = base.next_id if inputs.ids_are_row_numbers else None
+            plan = _plan(inputs, base, identity, on_duplicate, next_id)
+            warn_of_unfinished(folder, plan, base)
+            standing = {entry.uuid for entry in base.shards}
+            receipts = build_shards(folder, inputs, plan, executor, True, progress, without=standing)
             entries = tuple(receipt.entry for receipt in receipts)
             if not inputs.ids_are_row_numbers:
                 check_ids_unique(folder, entries, plan.id_type, executor, progress)
@@ -90,6 +95,14 @@ def check_same_index(folder: IndexFolder, snapshot: Manifest, newest: Manifest) 
         )
 
 
+def committed_since(folder: IndexFolder, base: Manifest, newest: Manifest, change_id: str) -> bool:
+    """Whether a change was committed after `base`: `newest` itself, or a version between the two."""
+    if newest.version == base.version:
+        return False
+    between = [version for version in list_versions(folder) if base.version < version < newest.version]
+    return change_id in (newest.change_id, *(read_manifest(folder, version).change_id for version in between))
+
+
 def number_ids(inputs: Inputs, ids: Any, base: Manifest) -> None:
     """Give the new rows the ids that follow, or check that those given are of the index's type."""
     if ids is None:
@@ -104,7 +117,25 @@ def number_ids(inputs: Inputs, ids: Any, base: Manifest) -> None:
         )
 
 
-def _plan(inputs: Inputs, base: Manifest, identity: Mapping[str, str | int]) -> BuildPlan:
+def _repeated(
+    inputs: Inputs, ids: Any, base: Manifest, identity: Mapping[str, str | int], on_duplicate: OnDuplicate
+) -> str | None:
+    """The build id that this append had if it was the last change: row numbers went on from where they were then."""
+    numbered = ids is None and base.next_id is not None
+    before = base.next_id - inputs.n_rows if numbered and base.next_id is not None else None
+    return _plan(inputs, base, identity, on_duplicate, before).build_id
+
+
+def _plan(
+    inputs: Inputs,
+    base: Manifest,
+    identity: Mapping[str, str | int],
+    on_duplicate: OnDuplicate,
+    next_id: int | None,
+) -> BuildPlan:
+    context: dict[str, str | int] = {"on_duplicate": on_duplicate, "index": base.index_id}
+    if next_id is not None:
+        context["next_id"] = next_id
     rules = base.rules
     return make_plan(
         source=inputs.name,
@@ -115,6 +146,8 @@ def _plan(inputs: Inputs, base: Manifest, identity: Mapping[str, str | int]) -> 
         packed=inputs.packed,
         id_type=inputs.id_type,
         identity=identity,
+        operation="append",
+        context=context,
         n_trees=rules.n_trees,
         shard_rows=rules.shard_rows,
         target_recall=rules.target_recall,
@@ -142,6 +175,8 @@ class _Append:
 
     def __call__(self, newest: Manifest) -> Manifest:
         check_same_index(self.folder, self.base, newest)
+        if committed_since(self.folder, self.base, newest, str(self.plan.build_id)):
+            return newest  # the same append ran twice at the same time
         old, new = list(newest.shards), list(self.entries)
         if self.inputs.ids_are_row_numbers:
             if newest.next_id != self.base.next_id:

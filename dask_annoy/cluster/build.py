@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from dask_annoy.cluster.earlier_builds import changes_since, warn_of_unfinished
 from dask_annoy.cluster.executor import ClientLike, Progress, executor_for
 from dask_annoy.cluster.id_check import check_ids_unique
 from dask_annoy.cluster.index import ShardedIndex
@@ -138,7 +139,8 @@ def build_index(
     seed : int
         The same input, parameters and seed give byte-identical shards on any number of threads and workers.
     resume : bool
-        Go on from the shards that an earlier run of the same build has finished.
+        Go on from the shards that an earlier run of the same build has finished, once their sizes and checksums are
+        verified. If the input or a parameter is not what it was, that is warned of (`UnfinishedBuildWarning`), by name.
     overwrite : bool
         Commit a new version where another index is published; the old version stays readable.
     storage_options, source_options : mapping, optional
@@ -205,6 +207,8 @@ def build_index(
                 parent = latest_version(folder)
                 standing = _standing(folder, parent, plan, overwrite)
                 if standing is None:
+                    if resume:
+                        warn_of_unfinished(folder, plan, None if parent is None else read_manifest(folder, parent))
                     receipts = build_shards(folder, inputs, plan, executor, resume, progress)
                     entries = tuple(receipt.entry for receipt in receipts)
                     if not inputs.ids_are_row_numbers:
@@ -226,9 +230,10 @@ def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwri
         return manifest
     if overwrite:
         return None
+    changed = changes_since(folder, manifest.build_id, plan)
     raise IndexExistsError(
         f"{folder} holds version {manifest.version} of another index ({manifest.totals.items:,} items of "
-        f"{manifest.source}, {manifest.metric}, width {manifest.width}): the input or a parameter differs. "
+        f"{manifest.source}, {manifest.metric}, width {manifest.width}): {changed}. "
         "Give another URL, or overwrite=True to commit a new version beside the old one"
     )
 

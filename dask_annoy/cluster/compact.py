@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dask_annoy.cluster.append import check_same_index
+from dask_annoy.cluster.append import check_same_index, committed_since
 from dask_annoy.cluster.compaction_check import check_same_ids, check_same_recall
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.inputs import DirectInputs, VectorForm
@@ -25,7 +25,7 @@ from dask_annoy.storage import (
 )
 from dask_annoy.vectors import ConcatIds, ConcatSource
 
-__all__ = ["compact_shards"]
+__all__ = ["compact_shards", "items_of"]
 
 
 def compact_shards(
@@ -59,6 +59,18 @@ def _chosen(base: Manifest, max_deleted: float) -> list[ShardEntry]:
     return sorted(together, key=lambda entry: entry.slot)
 
 
+def items_of(folder: IndexFolder, manifest: Manifest, entries: Sequence[ShardEntry]) -> DirectInputs:
+    """The items of some shards of a version that are not deleted, as the input of a build."""
+    handles = [_handle(folder, manifest, entry) for entry in entries if entry.live_items]
+    vectors = ConcatSource(tuple(ShardItems(handle) for handle in handles))
+    ids = ConcatIds(tuple(ShardItemIds(handle) for handle in handles))
+    return DirectInputs(vectors, ids, VectorForm(manifest.metric, manifest.width, packed=manifest.metric == "hamming"))
+
+
+def _handle(folder: IndexFolder, manifest: Manifest, entry: ShardEntry) -> ShardHandle:
+    return ShardHandle(folder, entry, manifest.metric, manifest.width, manifest.id_type)
+
+
 class _Compaction:
     """The change that a compaction makes to whichever version is the newest."""
 
@@ -71,23 +83,19 @@ class _Compaction:
     def build(self, executor: Executor, progress: Progress | None) -> None:
         """Build the new shards from the items of the old ones, and check that they hold and find the same."""
         base, rules = self._base, self._base.rules
-        handles = [
-            ShardHandle(self._folder, entry, base.metric, base.width, base.id_type)
-            for entry in self._chosen
-            if entry.live_items
-        ]
-        form = VectorForm(base.metric, base.width, packed=base.metric == "hamming")
-        vectors = ConcatSource(tuple(ShardItems(handle) for handle in handles))
-        inputs = DirectInputs(vectors, ConcatIds(tuple(ShardItemIds(handle) for handle in handles)), form)
+        handles = [_handle(self._folder, base, entry) for entry in self._chosen if entry.live_items]
+        inputs = items_of(self._folder, base, self._chosen)
         plan = make_plan(
             source=inputs.name,
             source_dtype=inputs.dtype,
             n_rows=inputs.n_rows,
             metric=base.metric,
             width=base.width,
-            packed=form.packed,
+            packed=inputs.packed,
             id_type=base.id_type,
-            identity=inputs.identity() | {"operation": "compact", "index": base.index_id},
+            identity=inputs.identity(),
+            operation="compact",
+            context={"index": base.index_id},
             n_trees=rules.n_trees,
             shard_rows=rules.shard_rows,
             target_recall=rules.target_recall,
@@ -107,6 +115,8 @@ class _Compaction:
 
     def __call__(self, newest: Manifest) -> Manifest:
         check_same_index(self._folder, self._base, newest)
+        if self._build_id is not None and committed_since(self._folder, self._base, newest, self._build_id):
+            return newest  # the same compaction ran twice at the same time
         changed = [entry for entry in self._chosen if entry not in newest.shards]
         if changed:
             raise CommitConflictError(

@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from dask_annoy.cluster.executor import Executor, Place, Progress
 from dask_annoy.errors import InvalidIdsError
-from dask_annoy.shard import FoundIds, IdType, ShardIds, find_ids, find_shared
+from dask_annoy.shard import FoundIds, IdType, ShardIds, find_ids, find_shared, read_deletions
 from dask_annoy.storage import IndexFolder, ShardEntry
 
-__all__ = ["check_ids_unique", "find_in_shards", "shared_ids"]
+__all__ = ["RepeatedId", "check_ids_unique", "find_in_shards", "repeated_ids", "shared_ids"]
 
 _IDS_AT_ONCE: Final = 4_000_000
 _FOUND_AT_ONCE: Final = 500_000
+_MOST_REPEATED: Final = 10  # told of a part of the ids
 
 
 @dataclass(frozen=True)
@@ -32,37 +33,68 @@ class _Part:
     count: int
 
 
+@dataclass(frozen=True)
+class RepeatedId:
+    """An id that more than one item has: the slots of two of them."""
+
+    id: int | str
+    slots: tuple[int, int]
+
+
 def check_ids_unique(
     folder: IndexFolder, entries: Sequence[ShardEntry], id_type: IdType, executor: Executor, progress: Progress | None
 ) -> None:
     """Raise InvalidIdsError if an id is in two shards. Within a shard, its own task has checked already."""
     if len(entries) < 2:
         return
+    for repeated in repeated_ids(folder, entries, id_type, executor, progress):
+        raise InvalidIdsError(f"the id {repeated.id!r} is given to more than one vector: ids must be unique")
+
+
+def repeated_ids(
+    folder: IndexFolder, entries: Sequence[ShardEntry], id_type: IdType, executor: Executor, progress: Progress | None
+) -> list[RepeatedId]:
+    """Ids that more than one item has, those that are deleted left out: some of them, if there are many."""
     count = -(-sum(entry.items for entry in entries) // _IDS_AT_ONCE)
     parts = [_Part(folder, tuple(entries), id_type, number, count) for number in range(count)]
-    for repeated in executor.run(_first_repeated, parts, label="ids", progress=progress):
-        if repeated is not None:
-            raise InvalidIdsError(f"the id {repeated!r} is given to more than one vector: ids must be unique")
+    return [one for found in executor.run(_repeated, parts, label="ids", progress=progress) for one in found]
 
 
-def _first_repeated(part: _Part, place: Place) -> int | str | None:  # noqa: ARG001 - needs nothing of its place
+def _repeated(part: _Part, place: Place) -> list[RepeatedId]:  # noqa: ARG001 - needs nothing of its place
     low, high = (2**64 * number // part.count for number in (part.number, part.number + 1))
     with ExitStack() as stack:
         shards = [stack.enter_context(ShardIds(part.folder, entry, part.id_type)) for entry in part.entries]
-        slices = [shard.run.slice(low, high) for shard in shards]
+        slices = [_live(part.folder, entry, *shard.run.slice(low, high))
+                  for entry, shard in zip(part.entries, shards, strict=True)]  # fmt: skip
         keys = np.concatenate([found for found, _ in slices])
         owners = np.repeat(np.arange(len(shards)), [len(found) for found, _ in slices])
         items = np.concatenate([found for _, found in slices])
         order = np.argsort(keys, kind="stable")
         equal = keys[order][1:] == keys[order][:-1]
-        doubtful = order[np.concatenate([equal, [False]]) | np.concatenate([[False], equal])]
-        seen: set[int | str] = set()
+        is_shared = np.zeros(len(order), bool)
+        is_shared[1:] |= equal
+        is_shared[:-1] |= equal
+        doubtful = order[is_shared]
+        seen: dict[int | str, int] = {}
+        found: list[RepeatedId] = []
         for owner, item in zip(owners[doubtful].tolist(), items[doubtful].tolist(), strict=True):
             value: int | str = shards[owner].table.take(np.array([item])).tolist()[0]
+            slot = part.entries[owner].slot
             if value in seen:
-                return value
-            seen.add(value)
-    return None
+                found.append(RepeatedId(value, (seen[value], slot)))
+                if len(found) == _MOST_REPEATED:
+                    break
+            seen.setdefault(value, slot)
+    return found
+
+
+def _live(
+    folder: IndexFolder, entry: ShardEntry, keys: npt.NDArray[np.uint64], items: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    if entry.deletions is None:
+        return keys, items
+    is_live = ~np.isin(items, read_deletions(folder, entry))
+    return keys[is_live], items[is_live]
 
 
 @dataclass(frozen=True)

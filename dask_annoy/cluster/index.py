@@ -12,9 +12,12 @@ from dask_annoy.cluster.compact import compact_shards
 from dask_annoy.cluster.copying import copy_version, export_version
 from dask_annoy.cluster.delete import Missing, delete_ids
 from dask_annoy.cluster.executor import ClientLike, Progress, executor_for
-from dask_annoy.cluster.history import VersionInfo, list_version_infos, roll_back
-from dask_annoy.cluster.places import check_writable, options_for
+from dask_annoy.cluster.history import VersionInfo, list_version_infos, open_manifest, roll_back
+from dask_annoy.cluster.origins import GivenSource
+from dask_annoy.cluster.places import check_reachable, check_writable, options_for
 from dask_annoy.cluster.query import QueryResult, query
+from dask_annoy.cluster.repair import RepairReport, repair_version
+from dask_annoy.cluster.verify import VerifyMode, VerifyReport, verify_version
 from dask_annoy.shard import SearchMethod
 from dask_annoy.storage import (
     Garbage,
@@ -23,8 +26,6 @@ from dask_annoy.storage import (
     collect_garbage,
     create_tag,
     delete_tag,
-    read_manifest,
-    read_version,
 )
 
 __all__ = ["ShardedIndex", "open_index"]
@@ -139,8 +140,8 @@ class ShardedIndex:
     ) -> ShardedIndex:
         """Add vectors as new shards, built by the rules of the first build, and commit a version with them.
 
-        Two appends at the same time both succeed. An append that was killed goes on from its finished shards when it is
-        run again before anything else has changed the index; one that was the last change already does nothing.
+        Two appends at the same time both succeed. An append that was killed goes on from its finished shards, verified,
+        when it is run again; one that was the last change already does nothing.
 
         Parameters
         ----------
@@ -248,6 +249,8 @@ class ShardedIndex:
     def rollback(self, version: int | str) -> ShardedIndex:
         """Commit a new version that holds what an older one did.
 
+        Where the manifest of the newest version is damaged, open the newest that can be read, and roll back from it.
+
         Parameters
         ----------
         version : int or str
@@ -261,6 +264,84 @@ class ShardedIndex:
             If this snapshot is not the newest version: others have changed what would be undone.
         """
         return self._at(roll_back(self._folder, self.manifest, version))
+
+    # Damage
+
+    def verify(self, mode: VerifyMode = "quick", *, progress: Progress | None = None) -> VerifyReport:
+        """Check that all files of this version are there and sound.
+
+        Parameters
+        ----------
+        mode : {"quick", "full"}
+            "quick" compares names and sizes. "full" reads everything that is stored, past all caches, where tasks run:
+            checksums, each node of the forests, cells, ids and their runs, deletion sets, that ids are unique in the
+            index, and the recall of each shard on some of its own items.
+        progress : callable, optional
+            Called with (label, done, total) as work goes on.
+
+        Returns
+        -------
+        VerifyReport
+            Its ``ok`` says whether all is well; print it to see what is not.
+        """
+        with executor_for(self._client) as executor:
+            check_reachable(self._folder, executor)
+            return verify_version(self._folder, self.manifest, mode, executor, progress)
+
+    def repair(
+        self,
+        vectors: Any = None,
+        ids: Any = None,
+        *,
+        column: str | None = None,
+        drop: bool = False,
+        mode: VerifyMode = "full",
+        source_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """Verify the newest version, build damaged shards again, and commit a version with them.
+
+        A shard is built again only if what it was built from is still there and unchanged, and is taken only if it has
+        the bytes that it had. The files of a build or an append are found by their URL; what came from memory has to be
+        given again. Older versions and tags stay as they are, and so do damaged files.
+
+        Parameters
+        ----------
+        vectors, ids, column : as for `build_index`, optional
+            What the shards were built from, if it was in memory or is needed in place of what the builds name.
+        drop : bool
+            Leave shards that cannot be built again out of the new version. The report says what is lost.
+        mode : {"quick", "full"}
+            How damage is looked for; see `verify`.
+        source_options : mapping, optional
+            As for `build_index`.
+        progress : callable, optional
+            Called with (label, done, total) as work goes on.
+
+        Returns
+        -------
+        RepairReport
+            What was mended, lost, or is still damaged, and why; its ``index`` is the newest version.
+
+        Raises
+        ------
+        CorruptIndexError
+            If no shard would be left.
+        CommitConflictError
+            If another build has replaced the index.
+        """
+        with executor_for(self._client) as executor:
+            check_writable(self._folder, executor)
+            outcome = repair_version(
+                self._folder,
+                self.manifest,
+                GivenSource(vectors, ids, column, source_options),
+                drop=drop,
+                mode=mode,
+                executor=executor,
+                progress=progress,
+            )
+        return RepairReport.of(self._at(outcome.manifest), outcome, drop=drop)
 
     # Versions
 
@@ -314,7 +395,8 @@ class ShardedIndex:
     ) -> ShardedIndex:
         """Copy this version to an empty folder, where it is the first version of an index of its own.
 
-        Files are verified on their way.
+        Files are verified on their way. A copy that was killed goes on from the shards that are there, verified, when
+        it is run again; one that was finished already does nothing.
 
         Raises
         ------
@@ -426,7 +508,7 @@ def open_index(
     IndexNotFoundError
         If nothing, or no such version, is published there.
     CorruptIndexError, FormatVersionError
-        If the manifest is damaged, or written by a newer release.
+        If the manifest is damaged, or written by a newer release. The message says which versions can be read.
     """
     folder = IndexFolder(os.fspath(url), dict(storage_options or {}), allow_unsafe_publish)
-    return ShardedIndex(folder, read_manifest(folder, read_version(folder, version)), client)
+    return ShardedIndex(folder, open_manifest(folder, version), client)

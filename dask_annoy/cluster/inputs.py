@@ -203,8 +203,9 @@ def input_shape(
     A Dask collection's identity is None; its ids count as int64 unless their dtype says otherwise.
     """
     if not is_collection(vectors):
-        source = open_source(vectors, column=column, storage_options=source_options)
-        inputs = DirectInputs(source, open_ids(ids, vectors=source, storage_options=source_options), form)
+        source = open_source(_absolute(vectors), column=column, storage_options=source_options)
+        id_source = open_ids(_absolute_ids(ids), vectors=source, storage_options=source_options)
+        inputs = DirectInputs(source, id_source, form)
         return inputs.name, inputs.dtype, inputs.n_rows, inputs.width, inputs.id_type, inputs.identity()
     chunks = chunks_of(vectors, column)
     columns = _columns_of(chunks)

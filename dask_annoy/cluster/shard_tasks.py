@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,20 @@ import numpy.typing as npt
 from dask_annoy.cluster.executor import Executor, Place, Progress
 from dask_annoy.cluster.inputs import Inputs, SlotInput
 from dask_annoy.cluster.settings import current_settings
-from dask_annoy.planning import BuildPlan, SlotPlan
-from dask_annoy.shard import ShardReceipt, ShardTask, build_shard, read_receipts, write_sample
-from dask_annoy.storage import IndexFolder, plan_name, put_if_absent
+from dask_annoy.planning import BuildPlan, SlotPlan, write_plan
+from dask_annoy.shard import (
+    ShardReceipt,
+    ShardTask,
+    build_shard,
+    forest_seed,
+    list_receipts,
+    sound_receipt,
+    write_sample,
+)
+from dask_annoy.storage import IndexFolder, ShardEntry
 from dask_annoy.vectors import encode_rows
 
-__all__ = ["build_shards"]
+__all__ = ["build_shards", "finished_shards"]
 
 
 def build_shards(
@@ -27,19 +35,88 @@ def build_shards(
     executor: Executor,
     resume: bool,
     progress: Progress | None,
+    *,
+    slots: Collection[int] | None = None,
+    without: Collection[str] = (),
 ) -> list[ShardReceipt]:
-    """Build the shards that no receipt speaks for, and return the receipts of all, by slot."""
+    """Build the shards that no receipt speaks for, and return the receipts of all, by slot.
+
+    What receipts speak for is not believed but verified, sizes and checksums, where the tasks run; what fails is built
+    again.
+
+    Parameters
+    ----------
+    folder : IndexFolder
+    inputs : Inputs
+    plan : BuildPlan
+    executor : Executor
+    resume : bool
+        Whether to look for receipts.
+    progress : callable, optional
+    slots : collection of int, optional
+        Only these; all if not given.
+    without : collection of str
+        Uuids of shards that are not to be taken, though there is a receipt.
+    """
     build_id = str(plan.build_id)
-    put_if_absent(folder, plan_name(build_id), plan.model_dump_json(indent=1).encode())
-    found = read_receipts(folder, build_id) if resume else {}
-    missing = [slot for slot in plan.slots if slot.slot not in found]
-    if missing:
+    write_plan(folder, plan)
+    wanted = [slot for slot in plan.slots if slots is None or slot.slot in slots]
+    found = finished_shards(folder, plan, wanted, tuple(without), executor, progress) if resume else {}
+    missing = [slot for slot in wanted if slot.slot not in found]
+    if missing or plan.operation == "compact":  # which measures the old shards with it, too
         write_sample(folder, build_id, _sample(inputs, plan, executor, progress))
     block_bytes = current_settings().block_bytes
     tasks = [_shard_task(folder, inputs, plan, slot, block_bytes) for slot in missing]
     built = executor.run(_build_shard, tasks, label="build", weights=[slot.rows for slot in missing], progress=progress)
     found |= {receipt.entry.slot: receipt for receipt in built}
-    return [found[slot.slot] for slot in plan.slots]
+    return [found[slot.slot] for slot in wanted]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A slot, and the receipts of earlier attempts at it."""
+
+    folder: IndexFolder
+    build_id: str
+    slot: int
+    names: tuple[str, ...]
+    without: tuple[str, ...]
+
+
+def finished_shards(
+    folder: IndexFolder,
+    plan: BuildPlan,
+    wanted: Sequence[SlotPlan],
+    without: tuple[str, ...],
+    executor: Executor,
+    progress: Progress | None,
+) -> dict[int, ShardReceipt]:
+    """The receipts of an earlier run by slot, of those shards that are whole and as the plan has them."""
+    names = list_receipts(folder, str(plan.build_id))
+    slots = [slot for slot in wanted if slot.slot in names]
+    tasks = [_Finished(folder, str(plan.build_id), slot.slot, names[slot.slot], without) for slot in slots]
+    receipts = executor.run(
+        _sound_receipt, tasks, label="verify", weights=[slot.rows for slot in slots], progress=progress
+    )
+    return {
+        slot.slot: receipt
+        for slot, receipt in zip(slots, receipts, strict=True)
+        if receipt is not None and _is_as_planned(receipt.entry, slot, plan)
+    }
+
+
+def _sound_receipt(task: _Finished, place: Place) -> ShardReceipt | None:  # noqa: ARG001 - needs nothing of its place
+    return sound_receipt(task.folder, task.build_id, task.slot, task.names, task.without)
+
+
+def _is_as_planned(entry: ShardEntry, slot: SlotPlan, plan: BuildPlan) -> bool:
+    """Whether a receipt is what its slot's task would write: one that was forged or misplaced is not."""
+    return (entry.row_start, entry.row_stop, entry.n_trees, entry.seed) == (
+        slot.row_start,
+        slot.row_stop,
+        plan.n_trees,
+        forest_seed(plan.seed, slot.slot),
+    )
 
 
 def _shard_task(folder: IndexFolder, inputs: Inputs, plan: BuildPlan, slot: SlotPlan, block_bytes: int) -> ShardTask:

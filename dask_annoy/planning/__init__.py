@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dask_annoy.planning.differences import differences, identity_differences
 from dask_annoy.planning.estimate import Estimate
 from dask_annoy.planning.plan import BUILDER_VERSION, BuildPlan, SlotPlan, make_plan
+from dask_annoy.planning.plan_file import read_plan, write_plan
 from dask_annoy.planning.tuning import budget_for, mix, recall_within, tune
 
 __all__ = [
@@ -12,8 +14,12 @@ __all__ = [
     "Estimate",
     "SlotPlan",
     "budget_for",
+    "differences",
+    "identity_differences",
     "make_plan",
     "mix",
+    "read_plan",
     "recall_within",
     "tune",
+    "write_plan",
 ]

@@ -15,7 +15,7 @@ from dask_annoy.planning.estimate import Estimate, estimate_shard
 from dask_annoy.storage.document import Document
 from dask_annoy.units import duration_text, size_text
 
-__all__ = ["BUILDER_VERSION", "BuildPlan", "SlotPlan", "build_id_of", "make_plan"]
+__all__ = ["BUILDER_VERSION", "BuildPlan", "Identity", "PlannedOperation", "SlotPlan", "build_id_of", "make_plan"]
 
 #: Counts up when the same input and parameters give other bytes than before.
 BUILDER_VERSION: Final = 4
@@ -27,6 +27,7 @@ _AUTO_SHARD_BYTES: Final = 256 * 2**20
 _MOST_SHARD_ROWS: Final = 2**28
 
 Identity = Mapping[str, str | int]
+PlannedOperation = Literal["build", "append", "compact"]
 
 
 class SlotPlan(Document):
@@ -46,10 +47,14 @@ class BuildPlan(Document):
     """What a build will do. Print it before anything runs.
 
     ``build_id`` is None for a Dask collection that was not computed yet: it follows from the rows. ``shard_rows_rule``
-    is the bound on the rows of a shard, "auto" resolved.
+    is the bound on the rows of a shard, "auto" resolved. ``identity`` tells the input from any other, ``context`` the
+    work on it: the index that is appended to, and the like; both are hashed in the build id.
     """
 
     build_id: str | None
+    operation: PlannedOperation = "build"
+    identity: dict[str, str | int] | None = None
+    context: dict[str, str | int] = Field(default_factory=dict)
     builder_version: int
     source: str
     source_dtype: str
@@ -109,6 +114,8 @@ def make_plan(
     packed: bool,
     id_type: Literal["int64", "string"],
     identity: Identity | None,
+    operation: PlannedOperation = "build",
+    context: Identity | None = None,
     n_trees: int | Literal["auto"] = "auto",
     shard_rows: int | Literal["auto"] = "auto",
     target_recall: float = 0.9,
@@ -130,6 +137,10 @@ def make_plan(
     id_type : {"int64", "string"}
     identity : mapping or None
         What tells this input from another; None if it is not known yet.
+    operation : {"build", "append", "compact"}
+        What the shards are built for.
+    context : mapping, optional
+        What else tells this build from others of the same input.
     n_trees, shard_rows : int or "auto"
     target_recall : float
         Recall@10 that the search budget is chosen for.
@@ -172,7 +183,10 @@ def make_plan(
         "bounds": bounds,
     }
     return BuildPlan(
-        build_id=None if identity is None else build_id_of(parameters, identity),
+        build_id=None if identity is None else build_id_of(parameters | _beside(operation, context), identity),
+        operation=operation,
+        identity=None if identity is None else dict(identity),
+        context=dict(context or {}),
         builder_version=BUILDER_VERSION,
         source=source,
         source_dtype=source_dtype,
@@ -206,6 +220,10 @@ def build_id_of(parameters: Mapping[str, Any], identity: Identity) -> str:
     """The hash that tells this build from any other: parameters, input, builder version."""
     text = json.dumps({"parameters": parameters, "identity": dict(identity)}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _beside(operation: PlannedOperation, context: Identity | None) -> dict[str, Any]:
+    return {} if operation == "build" and not context else {"operation": operation, "context": dict(context or {})}
 
 
 def _sample(n_rows: int, seed: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -174,10 +175,14 @@ def build_shard(
 
 
 def write_sample(folder: IndexFolder, build_id: str, rows: npt.NDArray[Any]) -> None:
-    """Store the sampled rows, encoded, where the shard tasks of the build find them."""
+    """Store the sampled rows, encoded, where the shard tasks of the build find them, unless they are there already."""
     buffer = io.BytesIO()
     np.save(buffer, rows, allow_pickle=False)
-    folder.write_bytes(sample_name(build_id), buffer.getvalue())
+    payload, name = buffer.getvalue(), sample_name(build_id)
+    with suppress(FileNotFoundError):
+        if folder.size(name) == len(payload) and folder.read_bytes(name) == payload:
+            return
+    folder.write_bytes(name, payload)
 
 
 def read_sample(folder: IndexFolder, build_id: str) -> npt.NDArray[Any]:

@@ -30,6 +30,7 @@ RUN_FILES: Final = (KEYS_FILE, ITEMS_FILE)
 _KEY: Final = np.dtype("<u8")
 _ITEM: Final = np.dtype("<u4")
 _SORTED_AT_ONCE: Final = 1 << 22  # some 50 bytes each while they are sorted
+_CHECKED_AT_ONCE: Final = 1 << 18
 
 
 def keys_of(ids: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
@@ -147,6 +148,27 @@ class IdRun:
         places = np.repeat(np.arange(len(keys)), counts)
         offsets = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
         return places, self._checked(self._items.array[lows[places] + offsets])
+
+    def check(self, table: IdTable) -> None:
+        """Raise CorruptIndexError unless this is the run of the ids in `table`: each item once, by ascending keys.
+
+        Takes a byte an item, and a block of ids.
+        """
+        is_seen = np.zeros(self._n, bool)
+        last = np.uint64(0)
+        for start, keys in self._keys.blocks(_CHECKED_AT_ONCE):
+            items = self._checked(self._items.read(start, len(keys)))
+            if keys[0] < last or (keys[1:] < keys[:-1]).any():
+                raise CorruptIndexError(f"{self._keys.path} has a key that is smaller than the one before it")
+            last = keys[-1]
+            if is_seen[items].any() or len(np.unique(items)) != len(items):
+                raise CorruptIndexError(f"{self._items.path} has an item twice, so another one is missing")
+            is_seen[items] = True
+            wrong = np.flatnonzero(keys_of(table.take(items)) != keys)
+            if len(wrong):
+                raise CorruptIndexError(
+                    f"{self._keys.path} has another key for the item {int(items[wrong[0]])} than its id gives"
+                )
 
     def close(self) -> None:
         """Unmap the files."""

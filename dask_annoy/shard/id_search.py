@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from dask_annoy.shard.damage import naming_the_shard
 from dask_annoy.shard.deletions import read_deletions
 from dask_annoy.shard.id_runs import RUN_FILES, IdRun, keys_of
 from dask_annoy.shard.ids import IdTable, IdType, id_files
@@ -58,7 +59,7 @@ class ShardIds:
     def __init__(self, folder: IndexFolder, entry: ShardEntry, id_type: IdType) -> None:
         wanted = (*id_files(id_type), *RUN_FILES)
         files = [file for file in entry.files if file.name in wanted]
-        with ExitStack() as stack:
+        with naming_the_shard(folder, entry), ExitStack() as stack:
             lease = stack.enter_context(shared_cache().lease(folder, shard_folder(entry.uuid), files))
             paths = {file.name: lease.path(file.name) for file in files}
             self.run = stack.enter_context(IdRun.open(paths, entry.items))
@@ -78,7 +79,8 @@ def find_ids(folder: IndexFolder, entry: ShardEntry, id_type: IdType, ids: npt.N
         places, items = shard.run.find(keys_of(ids))
         # Keys of strings are hashes: what has the same one may be another string.
         is_it = shard.table.take(items) == ids[places]
-        is_it &= ~np.isin(items, read_deletions(folder, entry))
+        with naming_the_shard(folder, entry):
+            is_it &= ~np.isin(items, read_deletions(folder, entry))
         return FoundIds(places[is_it], items[is_it])
 
 

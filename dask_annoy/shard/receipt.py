@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
@@ -18,10 +18,21 @@ from dask_annoy.storage import (
     receipt_name,
     receipts_folder,
     shard_folder,
+    shared_cache,
 )
 from dask_annoy.storage.document import Document
 
-__all__ = ["RecallTrace", "ShardReceipt", "read_receipts", "write_receipt"]
+__all__ = [
+    "CopyReceipt",
+    "RecallTrace",
+    "ShardReceipt",
+    "list_receipts",
+    "read_copy_receipt",
+    "read_receipts",
+    "sound_receipt",
+    "write_copy_receipt",
+    "write_receipt",
+]
 
 _MAX_RECEIPT_BYTES: Final = 64 * 2**20
 _DISTANCE: Final = np.dtype("<f4")
@@ -69,45 +80,99 @@ class ShardReceipt(Document):
     trace: RecallTrace
 
 
+class CopyReceipt(Document):
+    """Says that the copy of a shard is complete: what it is an entry of, and under which uuid."""
+
+    copy_id: str
+    entry: ShardEntry
+
+
+def write_copy_receipt(folder: IndexFolder, receipt: CopyReceipt) -> None:
+    """Publish the receipt of a copy; the shard's files and deletion set must all be in place."""
+    name = receipt_name(receipt.copy_id, receipt.entry.slot, receipt.entry.uuid)
+    folder.write_bytes(name, receipt.model_dump_json(indent=1).encode())
+
+
+def read_copy_receipt(folder: IndexFolder, name: str) -> CopyReceipt | None:
+    """Read a receipt that `list_receipts` has found; None if it is damaged, or gone."""
+    try:
+        return CopyReceipt.model_validate_json(folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES))
+    except (ValidationError, CorruptIndexError, FileNotFoundError):
+        return None
+
+
 def write_receipt(folder: IndexFolder, receipt: ShardReceipt) -> None:
     """Publish a receipt; the shard's files must all be in place."""
     name = receipt_name(receipt.build_id, receipt.entry.slot, receipt.attempt)
     folder.write_bytes(name, receipt.model_dump_json(indent=1).encode())
 
 
-def read_receipts(folder: IndexFolder, build_id: str) -> dict[int, ShardReceipt]:
-    """The receipts of a build by slot: one of each slot whose files are all there with their sizes.
+def list_receipts(folder: IndexFolder, build_id: str) -> dict[int, tuple[str, ...]]:
+    """The names of the receipts of a build by slot; nothing is read yet."""
+    parent = receipts_folder(build_id)
+    found: dict[int, tuple[str, ...]] = {}
+    for name in folder.list(parent):
+        parsed = parse_receipt_name(name)
+        if parsed is not None:
+            found[parsed[0]] = (*found.get(parsed[0], ()), f"{parent}/{name}")
+    return found
 
-    Attempts at one slot made the same bytes, so any will do; the first by name is taken, for the same answer on
-    every reading. Damaged receipts are passed over: their slot counts as missing and is built again.
+
+def read_receipts(folder: IndexFolder, build_id: str) -> dict[int, ShardReceipt]:
+    """The receipts of a build by slot: the `sound_receipt` of each slot that has one."""
+    names = list_receipts(folder, build_id)
+    found = {slot: sound_receipt(folder, build_id, slot, names[slot]) for slot in names}
+    return {slot: receipt for slot, receipt in found.items() if receipt is not None}
+
+
+def sound_receipt(
+    folder: IndexFolder, build_id: str, slot: int, names: Sequence[str], without: Collection[str] = ()
+) -> ShardReceipt | None:
+    """The first of some receipts of a slot whose files are all there, with their sizes and checksums.
+
+    Attempts at one slot made the same bytes, so any will do; the first by name is taken, for the same answer on every
+    reading. A receipt that is damaged, of another slot or build, or whose files are, counts for nothing. Files of
+    remote folders are read once: they stay in this process's cache, where queries find them.
+
+    Parameters
+    ----------
+    folder : IndexFolder
+    build_id : str
+    slot : int
+    names : sequence of str
+        As `list_receipts` gives them.
+    without : collection of str
+        Uuids of shards that are not to be taken.
     """
-    found: dict[int, ShardReceipt] = {}
-    for slot, name in _receipt_names(folder, build_id):
-        if slot in found:
-            continue
+    for name in sorted(names):
         try:
             receipt = ShardReceipt.model_validate_json(folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES))
         except (ValidationError, CorruptIndexError, FileNotFoundError):
             continue
-        if receipt.build_id == build_id and receipt.entry.slot == slot and _is_complete(folder, receipt.entry):
-            found[slot] = receipt
-    return found
-
-
-def _receipt_names(folder: IndexFolder, build_id: str) -> Iterator[tuple[int, str]]:
-    parent = receipts_folder(build_id)
-    for name in folder.list(parent):
-        parsed = parse_receipt_name(name)
-        if parsed is not None:
-            yield parsed[0], f"{parent}/{name}"
+        entry = receipt.entry
+        if receipt.build_id != build_id or entry.slot != slot or entry.uuid in without:
+            continue
+        if _is_complete(folder, entry) and _is_sound(folder, entry):
+            return receipt
+    return None
 
 
 def _is_complete(folder: IndexFolder, entry: ShardEntry) -> bool:
+    """Whether the files have their sizes: looked at first, so that nothing of a shard with a hole is downloaded."""
     parent = shard_folder(entry.uuid)
     try:
         return all(folder.size(f"{parent}/{file.name}") == file.bytes for file in entry.files)
     except FileNotFoundError:
         return False
+
+
+def _is_sound(folder: IndexFolder, entry: ShardEntry) -> bool:
+    for file in entry.files:  # one at a time: the cache need not hold all of them
+        try:
+            shared_cache().lease(folder, shard_folder(entry.uuid), [file], fresh=True).release()
+        except (CorruptIndexError, FileNotFoundError):
+            return False
+    return True
 
 
 def _pack(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dask_annoy._native import AnnoyIndex
 from dask_annoy.errors import CorruptIndexError
+from dask_annoy.shard.damage import naming_the_shard
 from dask_annoy.shard.deletions import read_deletions
 from dask_annoy.shard.hits import Hits
 from dask_annoy.shard.ids import IdTable, IdType, id_files
@@ -238,6 +239,8 @@ def open_shard(handle: ShardHandle) -> Shard:
     Raises
     ------
     CorruptIndexError
-        If a file does not have the size, checksum or structure that the manifest promises.
+        If a file is missing, or does not have the size, checksum or structure that the manifest promises; names the
+        shard and says what to run.
     """
-    return _open_shards.get(handle)
+    with naming_the_shard(handle.folder, handle.entry):
+        return _open_shards.get(handle)

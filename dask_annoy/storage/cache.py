@@ -97,7 +97,7 @@ class ShardCache:
         self.max_bytes = max_bytes
         self._state = _State(self.directory, max_bytes)
 
-    def lease(self, folder: IndexFolder, prefix: str, files: Sequence[FileEntry]) -> Lease:
+    def lease(self, folder: IndexFolder, prefix: str, files: Sequence[FileEntry], *, fresh: bool = False) -> Lease:
         """Bring files of `folder` to local disk, verified, and keep them there as long as the lease lives.
 
         Parameters
@@ -106,6 +106,9 @@ class ShardCache:
         prefix : str
             The folder of the files inside the index folder, such as ``shard_folder(uuid)``.
         files : sequence of FileEntry
+        fresh : bool
+            Check what is in storage now, even if the same content is here, or was checked before: for who wants to know
+            whether the stored files are sound, not to read them.
 
         Raises
         ------
@@ -118,12 +121,12 @@ class ShardCache:
         """
         state = self._own_state()
         if folder.is_local:
-            paths = {entry.name: state.verify(folder, f"{prefix}/{entry.name}", entry) for entry in files}
+            paths = {entry.name: state.verify(folder, f"{prefix}/{entry.name}", entry, fresh=fresh) for entry in files}
             return Lease(paths, _nothing, _nothing)
         held: list[_Entry] = []
         try:
             for file in files:  # not a comprehension: if one fails, those before it are to be released
-                held.append(state.acquire(folder, f"{prefix}/{file.name}", file))  # noqa: PERF401
+                held.append(state.acquire(folder, f"{prefix}/{file.name}", file, fresh=fresh))  # noqa: PERF401
         except BaseException:
             state.release(held)
             raise
@@ -173,7 +176,7 @@ class _State:
 
     # Remote files
 
-    def acquire(self, folder: IndexFolder, name: str, file: FileEntry) -> _Entry:
+    def acquire(self, folder: IndexFolder, name: str, file: FileEntry, *, fresh: bool = False) -> _Entry:
         """Return a leased entry whose file is in place; downloads it unless another thread does."""
         while True:
             entry, is_new = self._enter(file)
@@ -188,6 +191,8 @@ class _State:
             if entry.error is None:
                 with self._locked():
                     self._hits += 1
+                if fresh:  # the content is here, perhaps by way of another folder: it says nothing of this one
+                    self._check_stored(folder, name, file, entry)
                 return entry
             if isinstance(entry.error, Exception):  # an interrupt is the other thread's alone: try again
                 raise entry.error
@@ -242,14 +247,7 @@ class _State:
 
     def _fetch(self, folder: IndexFolder, name: str, file: FileEntry, entry: _Entry) -> None:
         try:
-            try:
-                _download(folder, name, file, entry.path)
-            except OSError as error:
-                if error.errno not in _DISK_FULL:
-                    raise
-                with self._locked():
-                    self._evict_down_to(0)
-                self._retry_on_full_disk(folder, name, file, entry)
+            self._bring(folder, name, file, entry.path)
         except BaseException as error:
             with self._locked():
                 del self._entries[entry.key]
@@ -261,9 +259,30 @@ class _State:
             self._downloads += 1
         entry.ready.set()
 
-    def _retry_on_full_disk(self, folder: IndexFolder, name: str, file: FileEntry, entry: _Entry) -> None:
+    def _check_stored(self, folder: IndexFolder, name: str, file: FileEntry, entry: _Entry) -> None:
+        copy = entry.path.with_name(f"{uuid.uuid4().hex}.check")
         try:
-            _download(folder, name, file, entry.path)
+            self._bring(folder, name, file, copy)
+        except BaseException:
+            self.release([entry])
+            raise
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _bring(self, folder: IndexFolder, name: str, file: FileEntry, path: Path) -> None:
+        """Download and check a file, with everything evicted that is not in use if the disk is full."""
+        try:
+            _download(folder, name, file, path)
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            with self._locked():
+                self._evict_down_to(0)
+            self._retry_on_full_disk(folder, name, file, path)
+
+    def _retry_on_full_disk(self, folder: IndexFolder, name: str, file: FileEntry, path: Path) -> None:
+        try:
+            _download(folder, name, file, path)
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
@@ -308,14 +327,15 @@ class _State:
 
     # Local files
 
-    def verify(self, folder: IndexFolder, name: str, file: FileEntry) -> Path:
-        """Return the path of a local file, checked once for as long as it is the same file."""
+    def verify(self, folder: IndexFolder, name: str, file: FileEntry, *, fresh: bool = False) -> Path:
+        """Return the path of a local file, checked once for as long as it is the same file; always if `fresh`."""
         path = folder.local_path(name)
         with self._locked():
             gate = self._gates.setdefault(path, threading.Lock())
         with gate:
             before = _identity(path, file)
-            if before not in self._verified:
+            if fresh or before not in self._verified:
+                self._verified.discard(before)
                 check_file(path, file, where=folder.where(name))
                 if _identity(path, file) == before:  # else it was changed meanwhile: check again next time
                     self._verified.add(before)

@@ -48,7 +48,7 @@ Text = Annotated[str, Field(max_length=4096)]
 #: How many cells a shard gets: by the number of its items, about so many, or none.
 Cells = Literal["auto", False] | Annotated[int, Field(ge=1, lt=2**31)]
 BuildId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=128)]
-Operation = Literal["build", "append", "delete", "upsert", "compact", "rollback", "copy"]
+Operation = Literal["build", "append", "delete", "upsert", "compact", "rollback", "copy", "repair"]
 
 
 class FileEntry(Document):
@@ -183,9 +183,9 @@ class Manifest(Document):
     """One version of an index. Building one checks it as strictly as reading one from storage.
 
     `parent` is None for the first version, `tuning` is None where no recall was measured. `build_id` is that of the
-    build that the index began with, and `change_id` that of the append or compaction that made this version. `next_id`
-    is the id of the next item where ids are row numbers, else None. Uuids are 32 hexadecimal digits. `source` and
-    `library` are for people; nothing is opened or decided by them.
+    build that the index began with, and `change_id` that of the append, compaction or copy that made this version.
+    `next_id` is the id of the next item where ids are row numbers, else None. Uuids are 32 hexadecimal digits. `source`
+    and `library` are for people; nothing is opened or decided by them.
     """
 
     format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION  # Literal[1] takes true

@@ -8,10 +8,10 @@ namespace {
 constexpr std::size_t kTestedAtOnce = 16;
 static_assert(kItemsOfBlock == kTestedAtOnce && kRowsOfTile == kTestedAtOnce, "scores come in whole tests");
 
-typedef std::int32_t Integers __attribute__((vector_size(kVector * sizeof(float))));
+typedef std::int32_t IntegerLanes __attribute__((vector_size(kVector * sizeof(float))));
 
 // One bit a lane, from lanes that are all ones or all zeros.
-inline std::uint32_t bits_of(Integers lanes) {
+inline std::uint32_t bits_of(IntegerLanes lanes) {
 #if defined(__AVX512DQ__)
   return _mm512_movepi32_mask(reinterpret_cast<__m512i>(lanes));
 #elif defined(__AVX2__)
@@ -43,7 +43,7 @@ inline std::size_t find(std::size_t n, std::uint32_t* found, const Passes& passe
 std::size_t find_below(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
                        std::uint32_t* found) {
   return find(n, found, [&](std::size_t i) {
-    Integers sum;
+    IntegerLanes sum;
     std::memcpy(&sum, sums + i, sizeof sum);
     return load(biases + i) + factor * __builtin_convertvector(sum, Vector) < limit;
   });

@@ -105,6 +105,7 @@ def test_copies_and_exports_go_to_other_storage_and_keys_are_not_shown(call, own
     assert len(open_index(f"{s3.url}/copy", storage_options=s3.options)) == 500
     names = {Path(name).name for name in fsspec.filesystem("s3", **s3.options).ls(f"{s3.url}/plain", refresh=True)}
     assert {"index.json", "00000000.ann", "00000000.ids.npy", "00000001.ann"} <= names
+    assert call("delete", own_index, 3, "-q").exit_code == 0
     refused = call("copy", own_index, f"{s3.url}/copy", *options, "-q")
     assert "holds an index already" in refused.stderr
     for done in (copied, exported, refused):

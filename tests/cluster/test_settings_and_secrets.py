@@ -127,10 +127,11 @@ def test_credentials_stay_out_of_all_that_changes_write_and_say(
     copied = index.copy(f"{s3.url}/y", storage_options=s3.options)
     index.export(f"{s3.url}/z", storage_options=s3.options)
     shown += [repr(index), repr(copied), str(index.versions()), str(index.gc())]
+    shown += [str(index.verify("full")), str(index.repair()), str(copied.repair().as_dict())]
     for wrong in (
         lambda: index.append(rows[:5], np.arange(5)),
         lambda: index.delete([10**6]),
-        lambda: index.copy(f"{s3.url}/y", storage_options=s3.options),
+        lambda: index.copy(f"{s3.url}/x", storage_options=s3.options),
         lambda: open_index(f"{s3.url}/x", version="none", storage_options=s3.options),
         lambda: index.rollback(99),
     ):

@@ -77,7 +77,7 @@ def test_a_damaged_file_is_named_before_anything_is_searched(
             payload[-1] ^= 1
     path.unlink()
     if harm == "missing":
-        with pytest.raises(FileNotFoundError, match=path.name):
+        with pytest.raises(CorruptIndexError, match=f"{path.name} is missing"):
             open_shard(handle)
         return
     path.write_bytes(payload)

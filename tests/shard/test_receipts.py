@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dask_annoy.shard import RecallTrace, build_shard, read_receipts, write_receipt
+from dask_annoy.shard import (
+    RecallTrace,
+    build_shard,
+    list_receipts,
+    read_receipts,
+    sound_receipt,
+    write_receipt,
+)
 from dask_annoy.storage import IndexFolder, receipt_name, receipts_folder, shard_folder
 
 from .conftest import MakeTask
@@ -23,7 +30,7 @@ def test_a_receipt_says_what_was_built(make_task: MakeTask, folder: IndexFolder)
     assert read_receipts(folder, "another-build") == {}
 
 
-@pytest.mark.parametrize("harm", ["missing", "cut", "grown"])
+@pytest.mark.parametrize("harm", ["missing", "cut", "grown", "a bit flipped"])
 def test_a_receipt_whose_files_are_not_whole_is_passed_over(
     make_task: MakeTask, folder: IndexFolder, harm: str
 ) -> None:
@@ -34,8 +41,19 @@ def test_a_receipt_whose_files_are_not_whole_is_passed_over(
         payload = path.read_bytes()
         path.unlink()
         if harm != "missing":
-            path.write_bytes(payload[:-1] if harm == "cut" else payload + b"x")
+            flipped = payload[:-1] + bytes([payload[-1] ^ 1])
+            path.write_bytes({"cut": payload[:-1], "grown": payload + b"x"}.get(harm, flipped))
         assert read_receipts(folder, task.build_id) == expected
+
+
+def test_a_shard_that_is_not_wanted_is_passed_over(make_task: MakeTask, folder: IndexFolder) -> None:
+    task = make_task(ROWS)
+    first, second = sorted((build_shard(task) for _ in range(2)), key=lambda receipt: receipt.attempt)
+    names = list_receipts(folder, task.build_id)[0]
+    assert len(names) == 2
+    assert sound_receipt(folder, task.build_id, 0, names[::-1]) == first
+    assert sound_receipt(folder, task.build_id, 0, names, {first.entry.uuid}) == second
+    assert sound_receipt(folder, task.build_id, 1, names) is None
 
 
 def damaged(payload: bytes) -> list[bytes]:

@@ -61,6 +61,26 @@ def test_a_remote_file_is_served_from_local_disk(kind: str, request: pytest.Fixt
     assert (stats.downloads, stats.hits, stats.evictions, stats.bytes) == (2, 2, 0, 9)
 
 
+def test_who_asks_for_a_fresh_look_is_told_of_what_is_stored_now(folder: IndexFolder, directory: Path) -> None:
+    file = put(folder, "forest.ann", b"forest")
+    store = ShardCache(directory, 100)
+    for fresh in (False, True, True):
+        with store.lease(folder, PREFIX, [file], fresh=fresh) as lease:
+            assert lease.path("forest.ann").read_bytes() == b"forest"
+    put(folder, "forest.ann", b"Forest")
+    for _ in range(2):
+        with pytest.raises(CorruptIndexError, match=r"forest\.ann has the SHA-256"):
+            store.lease(folder, PREFIX, [file], fresh=True)
+    if not folder.is_local:
+        with store.lease(folder, PREFIX, [file]) as lease:  # what was checked once is good for those who read
+            assert lease.path("forest.ann").read_bytes() == b"forest"
+        assert kept(directory) == {"forest.ann"}  # and the copy that was looked at is gone
+        assert store.stats().downloads == 1
+    folder.delete([f"{PREFIX}/forest.ann"])
+    with pytest.raises(FileNotFoundError):
+        store.lease(folder, PREFIX, [file], fresh=True)
+
+
 def test_threads_that_ask_at_the_same_time_share_one_download(
     memory_folder: IndexFolder, directory: Path, monkeypatch: Any
 ) -> None:

@@ -1,0 +1,157 @@
+"""Where a shard came from: the build that made it, and whether that build's input is still there and unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dask_annoy.cluster.compact import items_of
+from dask_annoy.cluster.executor import Executor, Progress
+from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
+from dask_annoy.cluster.places import options_for
+from dask_annoy.errors import DaskAnnoyError, InvalidVectorsError
+from dask_annoy.planning import BUILDER_VERSION, BuildPlan, identity_differences, read_plan
+from dask_annoy.storage import (
+    IndexFolder,
+    Manifest,
+    list_versions,
+    parse_receipt_name,
+    read_manifest,
+)
+
+__all__ = ["GivenSource", "Origin", "SourceGoneError", "find_origins", "open_origin", "origin_plan"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The build, and the slot in its plan, that a shard was built as."""
+
+    build_id: str
+    slot: int
+
+
+@dataclass(frozen=True)
+class GivenSource:
+    """The vectors and ids that the user gave to build shards from again; None for those that the builds had."""
+
+    vectors: Any
+    ids: Any
+    column: str | None
+    options: Mapping[str, Any] | None
+
+
+class SourceGoneError(Exception):
+    """What shards were built from cannot be had again, or is not what it was. Says why; never leaves the package."""
+
+
+def find_origins(folder: IndexFolder, uuids: Collection[str]) -> dict[str, Origin]:
+    """The origins of shards by their uuids, from the names of receipts; those that have none are left out."""
+    found = {}
+    for file in folder.files("builds"):
+        parts = file.name.split("/")
+        parsed = parse_receipt_name(file.name) if len(parts) == 3 else None
+        if parsed is not None and parsed[1] in uuids and not parts[1].startswith("copy-"):
+            found[parsed[1]] = Origin(parts[1], parsed[0])
+    return found
+
+
+def origin_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
+    """The plan of a build that can be repeated byte by byte; SourceGoneError if it cannot."""
+    try:
+        plan = read_plan(folder, build_id)
+    except (DaskAnnoyError, OSError) as error:
+        raise SourceGoneError(f"the plan of its build cannot be read: {error}") from None
+    if plan.builder_version != BUILDER_VERSION:
+        raise SourceGoneError(
+            f"it was built by builder version {plan.builder_version}, and this release is version {BUILDER_VERSION}, "
+            "which makes other bytes of the same vectors"
+        )
+    return plan
+
+
+def open_origin(
+    folder: IndexFolder,
+    manifest: Manifest,
+    plan: BuildPlan,
+    given: GivenSource,
+    executor: Executor,
+    progress: Progress | None,
+) -> Inputs:
+    """Open what a build was made from: as given, as the plan names it, or the shards that were compacted.
+
+    Raises
+    ------
+    SourceGoneError
+        If it is not there any more, or not what it was: names the difference.
+    """
+    if plan.operation == "compact":
+        return _same(_compacted(folder, str(plan.build_id)), plan)
+    source = given if given.vectors is not None else _named_source(plan, given)
+    form = VectorForm(manifest.metric, manifest.width, plan.packed)
+    try:
+        inputs = open_inputs(
+            source.vectors,
+            source.ids,
+            form,
+            column=source.column,
+            source_options=options_for(source.vectors, folder) if source.options is None else source.options,
+            folder=folder,
+            executor=executor,
+            progress=progress,
+        )
+    except (DaskAnnoyError, OSError) as error:
+        raise SourceGoneError(f"its source cannot be opened: {error}") from error
+    try:
+        _same(inputs, plan)
+        if inputs.ids_are_row_numbers and "next_id" in plan.context:
+            inputs.number_rows_from(int(plan.context["next_id"]))
+    except BaseException:
+        inputs.remove_staging()
+        raise
+    return inputs
+
+
+def _same(inputs: Inputs, plan: BuildPlan) -> Inputs:
+    """The inputs, if they are what the plan was made for."""
+    try:
+        identity = inputs.identity()
+    except (InvalidVectorsError, OSError) as error:
+        raise SourceGoneError(f"its source cannot be read: {error}") from error
+    if identity != plan.identity or inputs.n_rows != plan.n_rows:
+        changed = "; ".join(identity_differences(plan.identity, identity)) or "it is not the same"
+        raise SourceGoneError(f"its source, {plan.source}, is not what it was built from: {changed}")
+    return inputs
+
+
+def _named_source(plan: BuildPlan, given: GivenSource) -> GivenSource:
+    """The files that a plan names."""
+    identity = plan.identity or {}
+    vectors = identity.get("vectors.url")
+    if vectors is None:
+        raise SourceGoneError(f"it was built from a {plan.source}, which no file holds: give the vectors again")
+    column = identity.get("vectors.column")
+    ids = identity.get("ids.column", identity.get("ids.url"))
+    if ids is None and "ids.row_numbers" not in identity:
+        raise SourceGoneError("its ids were in memory, and no file holds them: give the vectors and the ids again")
+    return GivenSource(
+        vectors=str(vectors),
+        ids=None if ids is None else str(ids),
+        column=None if column is None else str(column),
+        options=given.options,
+    )
+
+
+def _compacted(folder: IndexFolder, build_id: str) -> Inputs:
+    """The items that a compaction rewrote, from the shards that it left behind."""
+    for version in list_versions(folder):
+        try:
+            manifest = read_manifest(folder, version)
+            if manifest.change_id != build_id or manifest.parent is None:
+                continue
+            parent = read_manifest(folder, manifest.parent)
+        except (DaskAnnoyError, OSError):
+            continue
+        kept = {entry.uuid for entry in manifest.shards}
+        return items_of(folder, parent, [entry for entry in parent.shards if entry.uuid not in kept])
+    raise SourceGoneError("it came of a compaction, and the version that was compacted has been cleaned up")

@@ -1,0 +1,43 @@
+"""The plan of a build as a file in the index folder: by it a later run knows what an earlier one was about."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import ValidationError
+
+from dask_annoy.errors import CorruptIndexError
+from dask_annoy.planning.plan import BuildPlan
+from dask_annoy.storage import IndexFolder, plan_name, put_if_absent
+
+__all__ = ["read_plan", "write_plan"]
+
+#: A plan of a million slots has about this size.
+_MAX_BYTES: Final = 128 * 2**20
+
+
+def write_plan(folder: IndexFolder, plan: BuildPlan) -> None:
+    """Publish a plan that has a build id, unless it is there already."""
+    put_if_absent(folder, plan_name(str(plan.build_id)), plan.model_dump_json(indent=1).encode())
+
+
+def read_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
+    """The plan of a build.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there: the index was copied here, or files were deleted.
+    CorruptIndexError
+        If it is damaged, of another build, or by another release that writes other plans.
+    """
+    name = plan_name(build_id)
+    payload = folder.read_bytes(name, max_bytes=_MAX_BYTES)
+    try:
+        plan = BuildPlan.model_validate_json(payload)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise CorruptIndexError(f"{folder.where(name)} is not a valid plan: {problem['msg'][:300]}") from None
+    if plan.build_id != build_id:
+        raise CorruptIndexError(f"{folder.where(name)} says that it is the plan of another build")
+    return plan
