@@ -30,6 +30,15 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults",
+        choices=("short", "full", "large"),
+        default="short",
+        help="tests/faults: some faults of each kind, all, or (with -m large) 20,000 damaged files and 3 GB of vectors",
+    )
+
+
 class Bucket(NamedTuple):
     """An empty bucket: a prefix for URLs, and what fsspec needs to get in."""
 

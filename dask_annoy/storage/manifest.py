@@ -258,7 +258,7 @@ def manifest_schema() -> dict[str, Any]:
     """The JSON schema of manifests, for other readers of the format."""
     schema = Manifest.model_json_schema()
     schema["properties"][SEAL_FIELD] = {
-        "description": "The SHA-256 of all bytes of the file before the comma in front of this field, which is the last.",
+        "description": "SHA-256 of all bytes before the comma in front of this field, the last of the file.",
         "pattern": "^[0-9a-f]{64}$",
         "type": "string",
     }

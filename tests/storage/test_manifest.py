@@ -57,12 +57,12 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed() -> None:
     for bit in range(0, len(payload) * 8, 5):
         changed = bytearray(payload)
         changed[bit // 8] ^= 1 << bit % 8
+        refused = None
         try:
             same = Manifest.parse(bytes(changed), where="v/1.json").to_json() == payload  # another blank, no more
         except (CorruptIndexError, FormatVersionError) as error:
-            assert str(error).startswith("v/1.json")
-        else:
-            assert same
+            refused = str(error)
+        assert same if refused is None else refused.startswith("v/1.json")
 
 
 @pytest.mark.parametrize("version", [2, 10**30])

@@ -1,0 +1,60 @@
+"""Each file of an index cut and with bits flipped: what is read is right, or it is refused and the file is named."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dask_annoy_fault_damage import TAG, USES, build_with_strings, cuts, many, names_of, outcome
+
+from dask_annoy import open_index
+from dask_annoy.storage import IndexFolder
+
+TRIALS = {"short": 200, "full": 2000, "large": 20_000}
+
+
+@pytest.fixture(scope="module")
+def sources(lives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Sound folders: after a life of changes, with string ids, and just built."""
+    strings = tmp_path_factory.mktemp("strings")
+    build_with_strings(IndexFolder(str(strings)))
+    open_index(lives["delete"], version=2, client=False).tag(TAG)
+    return {"integers": lives["delete"], "strings": strings, "resume": lives["build"]}
+
+
+@pytest.mark.parametrize("is_remote", [False, True], ids=["mapped", "cached"])
+@pytest.mark.parametrize("kind", USES)
+def test_a_file_cut_at_any_power_of_two_is_refused_by_name_or_not_needed(
+    sources: dict[str, Path], kind: str, is_remote: bool, is_full: bool
+) -> None:
+    source = sources[kind]
+    names = names_of(source)
+    if not is_full:  # one file of a kind
+        names = list(
+            {(name.split("/")[0], name.split("/")[-1].lstrip("0123456789abcdef.")): name for name in names}.values()
+        )
+    damages = [damage for name in names for damage in cuts(name, (source / name).stat().st_size)]
+    if not is_full:
+        damages = damages[:: max(1, len(damages) // 12)]
+    assert not [trouble for damage in damages if (trouble := outcome(source, USES[kind], damage, is_remote))]
+
+
+@pytest.mark.large
+@pytest.mark.timeout(3600)
+def test_twenty_thousand_damaged_files(sources: dict[str, Path]) -> None:
+    check_many(sources, TRIALS["large"])
+
+
+def test_a_file_with_a_flipped_bit_is_refused_by_name_or_not_needed(sources: dict[str, Path], is_full: bool) -> None:
+    check_many(sources, TRIALS["full" if is_full else "short"])
+
+
+def check_many(sources: dict[str, Path], trials: int) -> None:
+    context: Any = multiprocessing.get_context("forkserver")
+    parts = [range(first, min(first + 50, trials)) for first in range(0, trials, 50)]
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        wrong = [trouble for found in pool.map(many, [sources] * len(parts), parts) for trouble in found]
+    assert not wrong, "\n".join([f"{len(wrong)} of {trials}:", *wrong[:20]])
