@@ -13,7 +13,7 @@ from dask_annoy_fault_damage import TAG, USES, build_with_strings, cuts, many, n
 from dask_annoy import open_index
 from dask_annoy.storage import IndexFolder
 
-TRIALS = {"short": 200, "full": 2000, "large": 20_000}
+TRIALS = {"short": 200, "full": 1000, "large": 20_000}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def sources(lives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return {"integers": lives["delete"], "strings": strings, "resume": lives["build"]}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("is_remote", [False, True], ids=["mapped", "cached"])
 @pytest.mark.parametrize("kind", USES)
 def test_a_file_cut_at_any_power_of_two_is_refused_by_name_or_not_needed(
@@ -48,6 +49,7 @@ def test_twenty_thousand_damaged_files(sources: dict[str, Path]) -> None:
     check_many(sources, TRIALS["large"])
 
 
+@pytest.mark.timeout(600)
 def test_a_file_with_a_flipped_bit_is_refused_by_name_or_not_needed(sources: dict[str, Path], is_full: bool) -> None:
     check_many(sources, TRIALS["full" if is_full else "short"])
 
