@@ -222,7 +222,7 @@ def test_any_life_with_crashes_holds_what_a_dictionary_holds(is_full: bool) -> N
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=60 if is_full else 8,
+            max_examples=40 if is_full else 8,
             stateful_step_count=20 if is_full else 12,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -146,6 +146,11 @@ def many(sources: dict[str, Path], numbers: range) -> list[str]:
     return wrong
 
 
+def cut_many(source: Path, kind: str, damages: list[Damage], is_remote: bool) -> list[str]:
+    """Outcomes of these damages that are wrong."""
+    return [trouble for damage in damages if (trouble := outcome(source, USES[kind], damage, is_remote))]
+
+
 USES: dict[str, Callable[[IndexFolder], None]] = {
     "integers": try_integers,
     "strings": try_strings,
