@@ -17,7 +17,7 @@ from dask_annoy import ShardedIndex
 from dask_annoy.errors import IndexNotFoundError
 from dask_annoy.storage import IndexFolder, list_versions, shard_folder
 
-_SECONDS = 60
+_SECONDS = 120
 
 
 @dataclass(frozen=True)
