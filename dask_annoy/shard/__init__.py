@@ -10,7 +10,7 @@ from dask_annoy.shard.id_search import FoundIds, ShardIds, find_ids, find_shared
 from dask_annoy.shard.ids import IdTable, IdType, IdWriter, id_files, write_ids
 from dask_annoy.shard.receipt import RecallTrace, ShardReceipt, read_receipts, write_receipt
 from dask_annoy.shard.rows import ShardItemIds, ShardItems
-from dask_annoy.shard.shard import Shard, ShardHandle, open_shard, shard_handles
+from dask_annoy.shard.shard import Shard, ShardHandle, open_shard, release_shard_pages, shard_handles
 
 __all__ = [
     "FoundIds",
@@ -40,6 +40,7 @@ __all__ = [
     "read_deletions",
     "read_receipts",
     "read_sample",
+    "release_shard_pages",
     "shard_handles",
     "working_memory",
     "write_ids",

@@ -73,6 +73,10 @@ class Index {
   // Gives the forest cells, which searches use from then on: see cells.hpp. Queries go on meanwhile. StateError without
   // trees, or when the index is changed before the cells are done.
   void build_cells(CellSettings settings, int n_jobs, Cancellation& cancellation);
+  // Pages of mapped files stop counting as the process's memory, until they are looked at again. Queries go on
+  // meanwhile.
+  void release_pages() const;
+
   // From a file of cells, wherever it lies.
   void open_cells(const std::string& path, bool prefault);
   // From the bytes of one, which are kept.

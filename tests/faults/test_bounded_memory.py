@@ -86,6 +86,33 @@ def test_three_gigabytes_are_built_and_asked_by_workers_of_one(tmp_path: Path) -
     print(check_bounded(tmp_path, 3 * GB // (WIDTH * 4), "1GB", 200, n_trees=4))
 
 
+def test_shards_that_together_exceed_a_workers_memory_are_searched_whole(tmp_path: Path, is_full: bool) -> None:
+    if not is_full:
+        pytest.skip("runs with --faults=full")
+    source = tmp_path / "rows.npy"
+    n_rows = 200_000  # 600 MB, and codes of a quarter of that
+    write_rows(source, n_rows)
+    index = build_index(
+        str(source), tmp_path / "index", metric="euclidean", n_trees=1, shard_rows=n_rows // 8, client=False
+    )
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, memory_limit="600MB", dashboard_address=None
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        before = worker_processes(client)
+        rows = np.load(source, mmap_mode="r")
+        chosen = np.linspace(0, n_rows - 1, 50).astype(np.int64)
+        for _ in range(2):
+            found = open_index(index.url, client=client).query(np.asarray(rows[chosen]), k=3, search_k=n_rows)
+            np.testing.assert_array_equal(found.ids[:, 0], chosen)
+        assert worker_processes(client) == before, "the worker was killed or restarted by queries"
+        assert statuses(client) == {"running"}
+        (peak,) = worst_memory(client).values()
+        assert peak < 0.8 * 600e6, "the worker was paused"
+
+
 # Threads
 
 
