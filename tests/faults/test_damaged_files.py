@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ def sources(lives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """Sound folders: after a life of changes, with string ids, and just built."""
     strings = tmp_path_factory.mktemp("strings")
     build_with_strings(IndexFolder(str(strings)))
-    open_index(lives["delete"], version=2, client=False).tag(TAG)
-    return {"integers": lives["delete"], "strings": strings, "resume": lives["build"]}
+    changed = tmp_path_factory.mktemp("integers") / "index"
+    shutil.copytree(lives["delete"], changed)
+    open_index(changed, version=2, client=False).tag(TAG)
+    return {"integers": changed, "strings": strings, "resume": lives["build"]}
 
 
 @pytest.mark.timeout(600)
