@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 if not list((_CHECKOUT / "dask_annoy").glob("_native.*.so")):
@@ -22,12 +26,25 @@ from distributed import Client, LocalCluster  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+# Azurite's account and key are public: they are the same in every installation.
+_ACCOUNT = "devstoreaccount1"
+_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
 settings.register_profile(
     "default", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.register_profile("ci", settings.get_profile("default"), max_examples=100, print_blob=True)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults",
+        choices=("short", "full", "large"),
+        default="short",
+        help="tests/faults: some faults of each kind, all, or (with -m large) 20,000 damaged files and 3 GB of vectors",
+    )
 
 
 class Bucket(NamedTuple):
@@ -66,6 +83,71 @@ def s3(s3_options: dict[str, Any]) -> Bucket:
     name = f"bucket-{uuid.uuid4().hex}"
     s3fs.S3FileSystem(**s3_options).mkdir(name)
     return Bucket(f"s3://{name}", s3_options)
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Storage options for Azurite, Microsoft's own emulation of Blob storage; with a container named indexes."""
+    try:
+        import adlfs  # noqa: F401
+    except ImportError:
+        _do_without("adlfs (the extra azure) is not installed")
+    command = _azurite_command()
+    folder = tmp_path_factory.mktemp("azurite")
+    log = folder / "log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [*command, "--blobPort", "0", "--location", str(folder), "--skipApiVersionCheck", "--silent",
+             "--disableTelemetry"],
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        port = _port_of(server, log)
+        connection = (
+            f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={_KEY};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/{_ACCOUNT};"
+        )
+        options = {"connection_string": connection}
+        import fsspec
+
+        fsspec.filesystem("abfs", **options).mkdir("indexes")
+        yield options
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _azurite_command() -> list[str]:
+    installed = shutil.which("azurite-blob")
+    if installed:
+        return [installed]
+    npm = shutil.which("npm")
+    if npm is None:
+        _do_without("npm is not installed, and Azurite comes from it")
+    # In npm's own cache after the first time.
+    made = subprocess.run(
+        [npm, "exec", "--yes", "--package=azurite", "--", "which", "azurite-blob"],
+        capture_output=True, text=True, timeout=220,
+    )  # fmt: skip
+    if made.returncode:
+        _do_without(f"npm could not install Azurite: {made.stderr.strip().splitlines()[-1:]}")
+    return [made.stdout.strip().splitlines()[-1]]
+
+
+def _do_without(reason: str) -> NoReturn:
+    if os.environ.get("DASK_ANNOY_REQUIRE_AZURITE"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _port_of(server: subprocess.Popen[bytes], log: Path) -> int:
+    while "successfully listens on" not in log.read_text():  # pytest-timeout ends what never comes true
+        if server.poll() is not None:
+            raise RuntimeError(f"Azurite ended: {log.read_text()}")
+        time.sleep(0.05)
+    address = re.search(r"successfully listens on http://[0-9.]+:([0-9]+)", log.read_text())
+    assert address is not None
+    return int(address[1])
 
 
 @pytest.fixture(scope="session")

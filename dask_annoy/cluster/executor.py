@@ -22,6 +22,7 @@ from distributed.worker import get_worker, thread_state
 from dask_annoy._native import set_stop_check, thread_count
 from dask_annoy.cluster.placement import preferred_workers
 from dask_annoy.cluster.settings import Settings, current_settings
+from dask_annoy.shard import release_shard_pages
 from dask_annoy.storage import configure_cache
 
 __all__ = [
@@ -39,6 +40,9 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 ClientLike: TypeAlias = "distributed.Client | Literal[False] | None"
+#: Share of a worker's memory limit that mapped shards may keep resident from task to task.
+_RESIDENT_SHARE = 0.2
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it is done, and how much there is."""
 
@@ -284,16 +288,30 @@ def current_client(client: ClientLike) -> distributed.Client | None:
 
 def run_at_place(function: Callable[[Any, Place], Any], task: Any, settings: Settings, n_jobs: int) -> Any:
     """Run a task where a Dask worker has put it."""
-    return function(task, enter_place(settings, n_jobs))
+    try:
+        return function(task, enter_place(settings, n_jobs))
+    finally:
+        _release_pages()
 
 
 def enter_place(settings: Settings, n_jobs: int) -> Place:
     """Prepare this process for tasks: scratch and cache on the worker's own disk, if it is a worker."""
+    _release_pages()
     local = _worker_directory()
     cache = settings.cache_directory or local
     configure_cache(None if cache is None else Path(cache), settings.cache_bytes)
     scratch = settings.scratch_directory or local
     return Place(None if scratch is None else Path(scratch), n_jobs, settings)
+
+
+def _release_pages() -> None:
+    """Keep what is resident of mapped shards within a share of the worker's memory: its nanny kills for them, too."""
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except ValueError:  # on another scheduler than distributed's
+        return
+    if limit:
+        release_shard_pages(int(limit * _RESIDENT_SHARE))
 
 
 def _process() -> tuple[str, int]:

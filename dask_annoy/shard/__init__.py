@@ -21,7 +21,14 @@ from dask_annoy.shard.receipt import (
     write_receipt,
 )
 from dask_annoy.shard.rows import ShardItemIds, ShardItems
-from dask_annoy.shard.shard import SearchMethod, Shard, ShardHandle, open_shard, shard_handles
+from dask_annoy.shard.shard import (
+    SearchMethod,
+    Shard,
+    ShardHandle,
+    open_shard,
+    release_shard_pages,
+    shard_handles,
+)
 from dask_annoy.shard.verify import Damage, DamageKind, RecallPromise, ShardFindings, check_shard, look_at_shard
 
 __all__ = [
@@ -64,6 +71,7 @@ __all__ = [
     "read_deletions",
     "read_receipts",
     "read_sample",
+    "release_shard_pages",
     "shard_handles",
     "sound_receipt",
     "working_memory",

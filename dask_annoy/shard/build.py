@@ -240,7 +240,7 @@ def _order_ids(task: ShardTask, directory: Path, order: npt.NDArray[np.int32]) -
         IdWriter(directory, task.ids.id_type) as ids,
     ):
         for first in range(0, len(order), _IDS_AT_ONCE):
-            ids.append(table.take(order[first : first + _IDS_AT_ONCE]))
+            ids.append(table.take(order[first : first + _IDS_AT_ONCE].astype(np.int64)))
         names = ids.close()
     shutil.rmtree(by_row)
     return names

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from dask_annoy.shard.ids import IdTable, IdType, id_files
 from dask_annoy.shard.receipt import RecallTrace
 from dask_annoy.storage import CELLS_FILE, FOREST_FILE, IndexFolder, Manifest, ShardEntry, shard_folder, shared_cache
 
-__all__ = ["SearchMethod", "Shard", "ShardHandle", "open_shard", "shard_handles"]
+__all__ = ["SearchMethod", "Shard", "ShardHandle", "open_shard", "release_shard_pages", "shard_handles"]
 
 #: Shards that a process keeps mapped; the local cache bounds their bytes on disk.
 _MOST_OPEN: Final = 1024
@@ -159,6 +160,10 @@ class Shard:
         share = len(live) / self.handle.entry.items
         return RecallTrace.of(distances, np.where(budgets > 0, np.ceil(budgets * share), budgets).astype(np.int64))
 
+    def release_pages(self) -> None:
+        """Let the pages of the mapped files stop counting as the process's memory, until they are needed again."""
+        self._forest._release_pages()
+
     def live_items(self) -> npt.NDArray[np.int64]:
         """The numbers of the items that are not deleted, ascending."""
         return np.delete(np.arange(self.handle.entry.items), self._deleted)
@@ -207,6 +212,12 @@ class _OpenShards:
                     self._opening.pop(handle, None)
         return shard
 
+    def release_pages(self) -> None:
+        with self._lock:
+            shards = list(self._shards.values())
+        for shard in shards:
+            shard.release_pages()
+
     def _make_room(self, handle: ShardHandle) -> None:
         """Let go of shards that the local cache would need to evict: it never evicts what is mapped."""
         bound = shared_cache().max_bytes
@@ -223,6 +234,25 @@ def _cached_bytes(handle: ShardHandle) -> int:
 
 
 _open_shards = _OpenShards()
+
+
+def release_shard_pages(max_bytes: int) -> None:
+    """Let go of the resident pages of all open shards, if this process has more than `max_bytes` of mapped files.
+
+    The kernel would take them back when it needs them, but whoever watches a process's memory, as Dask's nannies do,
+    counts them in. They are read again from the page cache, most often, and not from the disk.
+    """
+    if _resident_file_bytes() > max_bytes:
+        _open_shards.release_pages()
+
+
+def _resident_file_bytes() -> int:
+    """Bytes of mapped files that are resident in this process; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_bytes().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith((b"RssFile:", b"RssShmem:")))
 
 
 def _after_fork() -> None:

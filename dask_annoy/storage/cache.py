@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import tempfile
@@ -19,6 +18,7 @@ from typing import Final, Self
 
 from dask_annoy.storage.checksum import check_file, check_size
 from dask_annoy.storage.folder import IndexFolder
+from dask_annoy.storage.local_files import DISK_FULL
 from dask_annoy.storage.manifest import FileEntry
 from dask_annoy.storage.private_directory import PrivateDirectory
 
@@ -26,8 +26,6 @@ __all__ = ["DEFAULT_MAX_BYTES", "CacheStats", "Lease", "ShardCache", "configure_
 
 #: Bound of the process-wide cache unless `configure_cache` says otherwise.
 DEFAULT_MAX_BYTES: Final = 16 * 2**30
-
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +272,7 @@ class _State:
         try:
             _download(folder, name, file, path)
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if error.errno not in DISK_FULL:
                 raise
             with self._locked():
                 self._evict_down_to(0)
@@ -284,7 +282,7 @@ class _State:
         try:
             _download(folder, name, file, path)
         except OSError as error:
-            if error.errno not in _DISK_FULL:
+            if error.errno not in DISK_FULL:
                 raise
             raise OSError(
                 error.errno,

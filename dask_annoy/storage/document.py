@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import hashlib
+import re
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from dask_annoy.errors import CorruptIndexError, FormatVersionError
 
-__all__ = ["Document", "parse_versioned"]
+__all__ = ["SEAL_FIELD", "Document", "parse_versioned", "sealed"]
+
+#: The last field of a sealed document: the SHA-256 of all bytes before it, in hexadecimal.
+SEAL_FIELD: Final = "sha256"
+_SEAL: Final = re.compile(rb',\s{0,16}"sha256":\s?"([0-9a-f]{64})"\s{0,16}\}\s{0,16}\Z')
+_LONGEST_SEAL: Final = 160
 
 
 class Document(BaseModel):
@@ -20,6 +27,12 @@ class Document(BaseModel):
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
+def sealed(document: Document) -> bytes:
+    """The document as indented JSON that ends with its own checksum: a flipped bit is noticed, wherever it is."""
+    body = document.model_dump_json(indent=2).encode().removesuffix(b"\n}")
+    return body + f',\n  "{SEAL_FIELD}": "{hashlib.sha256(body).hexdigest()}"\n}}'.encode()
+
+
 def parse_versioned(
     model: type[AnyDocument],
     payload: bytes,
@@ -29,6 +42,7 @@ def parse_versioned(
     newest: int,
     max_bytes: int,
     version_field: str = "format_version",
+    is_sealed: bool = False,
 ) -> AnyDocument:
     """Read a document from bytes that are not trusted.
 
@@ -47,6 +61,8 @@ def parse_versioned(
         Larger documents are not even parsed.
     version_field : str
         Which field has the number of the format.
+    is_sealed : bool
+        Whether it must end with its checksum, as `sealed` writes it.
 
     Raises
     ------
@@ -64,9 +80,17 @@ def parse_versioned(
                 f"{where} has the format version {_brief(found)}, and this release knows those up to {newest}: "
                 "upgrade dask-annoy"
             )
-        return model.model_validate_json(payload)
+        seal = _SEAL.search(payload, max(0, len(payload) - _LONGEST_SEAL)) if is_sealed else None
+        body = payload if seal is None else payload[: seal.start()]
+        document = model.model_validate_json(payload if seal is None else body + b"}")
     except ValidationError as error:
         raise CorruptIndexError(f"{where} is not a valid {what}: {_first_problem(error)}") from None
+    if is_sealed:
+        if seal is None:
+            raise CorruptIndexError(f"{where} is not a valid {what}: it does not end with its checksum")
+        if hashlib.sha256(body).hexdigest().encode() != seal[1]:
+            raise CorruptIndexError(f"{where} is not a valid {what}: its bytes do not have the checksum at its end")
+    return document
 
 
 _FIELDS = TypeAdapter(dict[str, Any])

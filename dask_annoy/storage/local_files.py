@@ -10,10 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["TEMPORARY_PREFIX", "ensure_directory", "staged", "sync_directory"]
+__all__ = ["DISK_FULL", "TEMPORARY_PREFIX", "ensure_directory", "staged", "sync_directory"]
 
 #: Names of unfinished files start so; no name in an index folder may start with a dot.
 TEMPORARY_PREFIX = ".tmp-"
+
+#: What a write on a disk without room fails with.
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -29,21 +32,37 @@ def staged(final: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
         Where the file is meant to go; missing folders are created.
     fill : callable
         Writes the content to the open binary file that it is given.
+
+    Raises
+    ------
+    OSError
+        As the system raises it; names the place if there is no room.
     """
     ensure_directory(final.parent)
     temporary = final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     # Not tempfile.mkstemp: its mode 0600 would lock other users of a shared folder out.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(descriptor, final, fill)
         yield temporary
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
     sync_directory(final.parent)
+
+
+def _write(descriptor: int, final: Path, fill: Callable[[BinaryIO], object]) -> None:
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise OSError(
+            error.errno, f"no room in {final.parent} for {final.name}: free space there and run the same again"
+        ) from error
 
 
 def ensure_directory(directory: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from dask_annoy.storage.document import Document, parse_versioned
+from dask_annoy.storage.document import SEAL_FIELD, Document, parse_versioned, sealed
 
 __all__ = [
     "CELLS_FILE",
@@ -225,8 +225,8 @@ class Manifest(Document):
         return self
 
     def to_json(self) -> bytes:
-        """The manifest as indented JSON: the same manifest gives the same bytes."""
-        payload = self.model_dump_json(indent=2).encode()
+        """The manifest as indented JSON that ends with its checksum: the same manifest gives the same bytes."""
+        payload = sealed(self)
         if len(payload) > MAX_MANIFEST_BYTES:
             raise ValueError(
                 f"the manifest of {len(self.shards)} shards has {len(payload)} bytes, more than the "
@@ -252,10 +252,23 @@ class Manifest(Document):
             If it is damaged, cut or forged; names the file and the first problem.
         """
         return parse_versioned(
-            cls, payload, where=where, what="manifest", newest=FORMAT_VERSION, max_bytes=MAX_MANIFEST_BYTES
+            cls,
+            payload,
+            where=where,
+            what="manifest",
+            newest=FORMAT_VERSION,
+            max_bytes=MAX_MANIFEST_BYTES,
+            is_sealed=True,
         )
 
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON schema of manifests, for other readers of the format."""
-    return Manifest.model_json_schema()
+    schema = Manifest.model_json_schema()
+    schema["properties"][SEAL_FIELD] = {
+        "description": "SHA-256 of all bytes before the comma in front of this field, the last of the file.",
+        "pattern": "^[0-9a-f]{64}$",
+        "type": "string",
+    }
+    schema["required"] = [*schema["required"], SEAL_FIELD]
+    return schema

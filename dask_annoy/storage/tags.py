@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from dask_annoy.errors import CommitConflictError, CorruptIndexError, IndexNotFoundError
-from dask_annoy.storage.document import Document, parse_versioned
+from dask_annoy.storage.document import Document, parse_versioned, sealed
 from dask_annoy.storage.folder import IndexFolder
 from dask_annoy.storage.layout import TAGS, check_tag, tag_name
 from dask_annoy.storage.publish import put_if_absent
@@ -36,7 +36,7 @@ def create_tag(folder: IndexFolder, tag: str, version: int) -> None:
     IndexNotFoundError
         If there is no such version.
     """
-    payload = _Tag(tag=check_tag(tag), version=version).model_dump_json().encode()
+    payload = sealed(_Tag(tag=check_tag(tag), version=version))
     put = put_if_absent(folder, tag_name(tag), payload)
     if not put:
         raise CommitConflictError(
@@ -69,7 +69,9 @@ def read_tag(folder: IndexFolder, tag: str) -> int:
         known = ", ".join(_names(folder)) or "there are none"
         raise IndexNotFoundError(f"there is no tag {tag!r} of the index at {folder}: {known}") from None
     where = folder.where(name)
-    found = parse_versioned(_Tag, payload, where=where, what="tag", newest=_FORMAT, max_bytes=_MAX_BYTES)
+    found = parse_versioned(
+        _Tag, payload, where=where, what="tag", newest=_FORMAT, max_bytes=_MAX_BYTES, is_sealed=True
+    )
     if found.tag != tag:
         raise CorruptIndexError(f"{where} says that it is the tag {found.tag[:80]!r}")
     return found.version

@@ -50,6 +50,8 @@ struct Cells {
   CodeBlocks codes;
   std::vector<float> biases;  // by place in the blocks
 
+  std::shared_ptr<const Mapping> mapping;  // that codes and means are of, if of any
+
   std::size_t n_cells() const { return starts.empty() ? 0 : starts.size() - 1; }
   std::size_t n_groups() const { return group_starts.empty() ? 0 : group_starts.size() - 1; }
   std::size_t n_items() const { return starts.empty() ? 0 : starts.back(); }

@@ -338,7 +338,10 @@ std::shared_ptr<const Cells> parse_cells(std::shared_ptr<const char> bytes, std:
 
 std::shared_ptr<const Cells> open_cells(const std::string& path, const Forest& forest, bool prefault) {
   const auto mapping = Mapping::of_file(path, prefault);
-  return parse_cells({mapping, mapping->data()}, mapping->size(), forest, path);
+  auto cells = std::const_pointer_cast<Cells>(  // nobody else has them yet
+      parse_cells({mapping, mapping->data()}, mapping->size(), forest, path));
+  cells->mapping = mapping;
+  return cells;
 }
 
 bool has_cells_of(const std::string& path, const Forest& forest) {

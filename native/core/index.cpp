@@ -296,6 +296,16 @@ void Index::use_cells(const std::function<std::shared_ptr<const Cells>(const For
   take_cells(forest, std::move(cells));
 }
 
+void Index::release_pages() const {
+  const View now = view();
+  const std::shared_ptr<const Forest> forest = now.shared_forest();
+  if (!forest) return;
+  if (forest->mapping) forest->mapping->release(0, forest->mapping->size());
+  if (now.cells() != nullptr && now.cells()->mapping) {
+    now.cells()->mapping->release(0, now.cells()->mapping->size());
+  }
+}
+
 void Index::take_cells(const std::shared_ptr<const Forest>& forest, std::shared_ptr<const Cells> cells) {
   const std::unique_lock lock(mutex_);
   require_open_unlocked();

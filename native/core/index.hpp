@@ -92,6 +92,10 @@ class Index {
   // beside what holds the items. StateError once the index is built or loaded, or with holes.
   std::vector<std::int32_t> order_by_cells(CellSettings settings, int n_jobs, Cancellation& cancellation,
                                            std::size_t working_bytes);
+  // Pages of mapped files stop counting as the process's memory, until they are looked at again. Queries go on
+  // meanwhile.
+  void release_pages() const;
+
   // From a file of cells, wherever it lies.
   void open_cells(const std::string& path, bool prefault);
   // Whether there is such a file that says it holds this forest's cells. StateError without trees.

@@ -79,6 +79,11 @@ void load_cells(Index& index, const py::object& data, const std::string& name) {
   index.load_cells(std::shared_ptr<const char>(copy, copy.get()), buffer.size(), name);
 }
 
+void release_pages(const Index& index) {
+  const py::gil_scoped_release unlocked;
+  index.release_pages();
+}
+
 void open_cells_at(Index& index, const py::str& fn, bool prefault) {
   const std::string path = path_from(fn);
   const py::gil_scoped_release unlocked;
@@ -216,6 +221,8 @@ CorruptIndexError
            "Use the cells of a file, wherever it lies: it is checked and mapped.")
       .def("_has_cells_at", &has_cells_at, py::arg("fn"),
            "Whether there is a file that says it holds cells of this index's forest.")
+      .def("_release_pages", &release_pages,
+           "Pages of mapped files stop counting as the process's memory, until they are looked at again.")
       .def("_load_cells", &load_cells, py::arg("data"), py::kw_only(), py::arg("name") = "bytes",
            "Use the cells that a file of cells holds: its bytes are copied and checked.")
       .def("_status", &status, "What the index is at this moment: see IndexStatus.")

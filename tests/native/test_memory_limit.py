@@ -84,6 +84,31 @@ for prefault in (False, True):
     )
 
 
+def test_pages_that_searches_have_looked_at_are_let_go_and_come_back_when_they_are_needed(tmp_path: Path) -> None:
+    run_apart(
+        """
+with index_of() as index:
+    index.build(1)
+    index.save(folder + "/forest")
+    index.build_cells()
+    (__import__("pathlib").Path(folder) / "cells").write_bytes(index._cells_to_bytes())
+size = os.path.getsize(folder + "/forest") + os.path.getsize(folder + "/cells")
+with AnnoyIndex(F, "euclidean") as index:
+    before = status("RssFile")
+    index.load(folder + "/forest")
+    index._open_cells(folder + "/cells")
+    def ask():
+        return index.get_item_vectors().sum(), index.get_nns_by_item(7, 20, N, include_distances=True)
+    answers = ask()
+    assert status("RssFile") - before > 0.8 * size
+    index._release_pages()
+    assert status("RssFile") - before < 0.1 * size
+    assert ask() == answers
+""",
+        tmp_path,
+    )
+
+
 @pytest.mark.parametrize(
     ("most", "limit", "named"),
     [(1.5, "before + 30_000_000", "the scratch file beside '{folder}/forest'"), (1.05, "None", "'{folder}/forest'")],

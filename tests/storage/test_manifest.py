@@ -52,6 +52,19 @@ def test_a_manifest_cut_at_any_byte_is_refused() -> None:
             Manifest.parse(payload[:length], where="v/1.json")
 
 
+def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed() -> None:
+    payload = manifest(items=(5,)).to_json()
+    for bit in range(0, len(payload) * 8, 5):
+        changed = bytearray(payload)
+        changed[bit // 8] ^= 1 << bit % 8
+        refused = None
+        try:
+            same = Manifest.parse(bytes(changed), where="v/1.json").to_json() == payload  # another blank, no more
+        except (CorruptIndexError, FormatVersionError) as error:
+            refused = str(error)
+        assert same if refused is None else refused.startswith("v/1.json")
+
+
 @pytest.mark.parametrize("version", [2, 10**30])
 def test_a_newer_format_is_refused_by_name_before_anything_else_is_looked_at(version: int) -> None:
     payload = json.dumps({"format_version": version, "new": [1]}).encode()
@@ -142,7 +155,7 @@ def test_building_a_manifest_checks_as_strictly_as_reading_one() -> None:
 
 def test_the_schema_names_every_field() -> None:
     schema = manifest_schema()
-    assert set(schema["properties"]) == set(Manifest.model_fields)
+    assert set(schema["properties"]) == {*Manifest.model_fields, "sha256"}
     json.dumps(schema)
 
 

@@ -1,0 +1,177 @@
+"""An S3 server that answers 500, 503, half, never, or does the work and loses the reply: in every step of a life."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from dask_annoy_fault_kills import fingerprint
+from dask_annoy_fault_life import CONTENTS, STEPS, check_holds, opened, use_fresh_cache
+
+from dask_annoy.errors import CorruptIndexError, IndexNotFoundError
+from dask_annoy.storage import IndexFolder, publish, put_if_absent
+
+from .fault_proxy import FAULTS, KINDS, Fault, FaultProxy, Plan, Request, by_chance, nth
+
+pytestmark = pytest.mark.timeout(200)
+
+
+@pytest.fixture(scope="module")
+def proxy(s3_options: dict[str, Any]) -> Iterator[FaultProxy]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or moto's server writes a line a request
+    made = FaultProxy(s3_options["endpoint_url"])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def folder(proxy: FaultProxy, s3: Any, tmp_path: Path) -> IndexFolder:
+    """An empty index folder behind the proxy; its client waits a second for an answer."""
+    use_fresh_cache(tmp_path / "cache")
+    patience = {"read_timeout": 1, "connect_timeout": 1, "retries": {"max_attempts": 2}}
+    return IndexFolder(f"{s3.url}/index", s3.options | {"endpoint_url": proxy.url, "config_kwargs": patience})
+
+
+@pytest.fixture
+def reference(folder: IndexFolder, s3_options: dict[str, Any]) -> IndexFolder:
+    """The same folder without the proxy."""
+    return IndexFolder(folder.url, s3_options)
+
+
+def live(folder: IndexFolder, reference: IndexFolder, proxy: FaultProxy, plan: Callable[[str], Plan]) -> list[str]:
+    """Take all steps under plans of faults. Return the errors; after one, the step is taken again without faults.
+
+    Raises AssertionError if something half-done is seen, is missing, or has other bytes than an undisturbed run's.
+    """
+    errors = []
+    names = list(STEPS)
+    for place, step in enumerate(names):
+        with proxy.breaking(plan(step)):
+            try:
+                STEPS[step](folder, False)
+            except CorruptIndexError as error:
+                raise AssertionError("a fault on the way was taken for a damaged file") from error
+            except Exception as error:
+                errors.append(f"{step}: {type(error).__name__}: {error}")
+        try:
+            index = opened(reference, False)
+        except IndexNotFoundError:
+            assert step == "build"
+        else:
+            assert index.version in (place, place + 1)
+            check_holds(index, CONTENTS[names[index.version - 1]])
+        if errors and errors[-1].startswith(f"{step}: "):
+            STEPS[step](folder, False)
+        check_holds(opened(reference, False), CONTENTS[step])
+    return errors
+
+
+def first_of_each_kind(fault: Fault, times: int = 1) -> Plan:
+    """The first request of each kind fails."""
+    plans = [nth(kind, 0, fault, times) for kind in KINDS]
+    return lambda request: next((found for plan in plans if (found := plan(request))), None)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_each_kind_of_request_in_each_step_is_got_over(
+    folder: IndexFolder, proxy: FaultProxy, reference: IndexFolder, fault: Fault, lives: dict[str, Path], is_full: bool
+) -> None:
+    if not is_full:
+        pytest.skip("runs with --faults=full")
+    assert live(folder, reference, proxy, lambda _: first_of_each_kind(fault)) == []
+    assert fingerprint(opened(reference, False)) == fingerprint(opened(IndexFolder(str(lives["gc"])), False))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_faults_by_chance_lose_nothing(
+    folder: IndexFolder, proxy: FaultProxy, reference: IndexFolder, seed: int, is_full: bool
+) -> None:
+    if seed and not is_full:
+        pytest.skip("runs with --faults=full")
+    names = list(STEPS)
+    live(folder, reference, proxy, lambda step: by_chance(seed * len(names) + names.index(step), 0.08))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"), [*((kind, "503") for kind in KINDS), ("read", "half"), ("read", "silence"), ("publish", "lost")]
+)
+def test_a_fault_without_end_is_an_error_and_the_same_command_finishes_later(
+    folder: IndexFolder, proxy: FaultProxy, reference: IndexFolder, kind: str, fault: Fault, is_full: bool,
+    monkeypatch: Any,
+) -> None:  # fmt: skip
+    if not is_full and (kind, fault) not in {("read", "half"), ("publish", "503")}:
+        pytest.skip("runs with --faults=full")
+    monkeypatch.setattr(publish, "_FIRST_PAUSE", 0.01)
+    STEPS["build"](folder, False)
+    with proxy.breaking(nth(kind, 2, fault, times=10**6)):
+        error = None
+        try:
+            STEPS["append"](folder, False)
+        except Exception as caught:
+            error = caught
+        assert not isinstance(error, CorruptIndexError)
+    index = opened(reference, False)
+    check_holds(index, CONTENTS["append" if index.version == 2 else "build"])
+    check_holds(STEPS["append"](folder, False), CONTENTS["append"])
+
+
+# Publishing
+
+
+def test_a_lost_reply_to_our_own_put_is_a_win(folder: IndexFolder, proxy: FaultProxy, reference: IndexFolder) -> None:
+    assert put_if_absent(folder, "versions/before", b"so that the server is known")
+    for fault in ("lost", "silence", "reset", "500", "503"):
+        with proxy.breaking(nth("publish", 0, cast(Fault, fault))):
+            assert put_if_absent(folder, f"versions/{fault}", b"ours " * 100)
+            assert proxy.done == [("publish", fault)]
+        assert reference.read_bytes(f"versions/{fault}") == b"ours " * 100
+
+
+@pytest.mark.parametrize("fault", ["lost", "silence", "reset", "500", "503"])
+def test_a_lost_reply_after_anothers_put_is_a_loss(
+    folder: IndexFolder, proxy: FaultProxy, reference: IndexFolder, fault: Fault
+) -> None:
+    assert put_if_absent(folder, "versions/before", b"so that the server is known")
+    once = nth("publish", 0, fault)
+
+    def while_another_wins(request: Request) -> Fault | None:
+        found = once(request)
+        if found:
+            reference.write_bytes("versions/next", b"theirs" * 100)
+        return found
+
+    with proxy.breaking(while_another_wins):
+        assert not put_if_absent(folder, "versions/next", b"ours!!" * 100)
+    assert reference.read_bytes("versions/next") == b"theirs" * 100
+
+
+# Queries
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_queries_are_right_or_an_error_and_never_of_half_a_file(
+    folder: IndexFolder, proxy: FaultProxy, fault: Fault, tmp_path: Path, is_full: bool
+) -> None:
+    if not is_full and fault not in {"half", "reset"}:
+        pytest.skip("runs with --faults=full")
+    STEPS["build"](folder, False)
+    use_fresh_cache(tmp_path / "fresh")
+    with proxy.breaking(first_of_each_kind(fault)):
+        check_holds(opened(folder, False), CONTENTS["build"])
+    assert proxy.done
+
+
+def test_a_file_that_only_ever_comes_in_half_is_an_error_and_nothing_of_it_stays(
+    folder: IndexFolder, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    STEPS["build"](folder, False)
+    use_fresh_cache(tmp_path / "fresh")
+    index = opened(folder, False)
+    with proxy.breaking(nth("read", 0, "half", times=10**6)), pytest.raises(Exception, match="payload") as caught:
+        check_holds(index, CONTENTS["build"])
+    assert not isinstance(caught.value, CorruptIndexError)
+    assert not [path for path in (tmp_path / "fresh").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    check_holds(index, CONTENTS["build"])
