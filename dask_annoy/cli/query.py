@@ -210,7 +210,7 @@ def _answer(
         seconds += time.monotonic() - started
         write(first, result)
         if truth is not None:
-            truth.add(rows, result.ids)
+            truth.add(rows, result)
         done += len(rows)
         if report is not None:
             report(label, done, total)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dask_annoy.cluster import ShardedIndex, exact_neighbors, recall
+from dask_annoy.cluster import QueryResult, ShardedIndex, exact_neighbors, recall
 
 if TYPE_CHECKING:
     from dask_annoy.cluster.executor import ClientLike
@@ -55,8 +55,9 @@ class Truth:
         self._index, self._vectors, self._ids, self._k, self._client = index, vectors, ids, k, client
         self._found = self._queries = 0.0
 
-    def add(self, queries: npt.NDArray[Any], ids: npt.NDArray[Any]) -> None:
-        """Count the neighbours that the answers `ids` to `queries` have found."""
+    def add(self, queries: npt.NDArray[Any], answers: QueryResult) -> None:
+        """Count the neighbours that the answers to `queries` have found."""
+        ids = answers.ids
         if self._ids is None and ids.size and not -1 <= ids.min() <= ids.max() < self._vectors.n_rows:
             raise ValueError(
                 f"{self._index.url} answers with ids that are no row numbers of {self._vectors.name}: say with --ids "
@@ -73,7 +74,8 @@ class Truth:
             client=self._client,
         )
         # Each query has as many true neighbours as any other, so the queries weigh the same.
-        self._found += recall(ids, self._named(exact.ids)) * len(queries)
+        true = QueryResult(self._named(exact.ids), exact.distances)
+        self._found += recall(answers, true) * len(queries)
         self._queries += len(queries)
 
     @property

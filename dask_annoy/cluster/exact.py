@@ -123,27 +123,60 @@ def _hits_in_file(source: RowSource, question: _Question, executor: Executor) ->
     return executor.run(_answer_range, ranges, label="exact")
 
 
-def recall(ids: npt.ArrayLike, true_ids: npt.ArrayLike) -> float:
+def recall(answers: npt.ArrayLike | QueryResult, truth: npt.ArrayLike | QueryResult) -> float:
     """The share of the true neighbours that were found.
 
     Parameters
     ----------
-    ids : array of shape (m, k)
-        Answers; further columns than `true_ids` has are not looked at.
-    true_ids : array of shape (m, k)
-        True neighbours; -1 or None pads rows that have fewer.
+    answers : array of shape (m, k), or QueryResult
+        Ids found; further columns than `truth` has are not looked at.
+    truth : array of shape (m, k), or QueryResult
+        Ids of the true neighbours; -1 or None pads rows that have fewer.
+
+        Of two results, distances count: an answer as near as the farthest true neighbour is a right one, whichever of
+        equally near items it is. Bits have many such items.
 
     Returns
     -------
     float
         From 0 to 1, over all queries together; 1 if there is nothing to find.
     """
-    found, true = np.asarray(ids), np.asarray(true_ids)
+    found, true = _ids_of(answers), _ids_of(truth)
     if found.ndim != 2 or true.ndim != 2 or len(found) != len(true):
         raise ValueError(f"expected answers and truth of shape (m, k), got {found.shape} and {true.shape}")
-    is_there = true != (None if true.dtype == object else -1)
-    hit = (true[:, :, None] == found[:, None, : true.shape[1]]).any(axis=2) & is_there
-    return float(hit.sum() / is_there.sum()) if is_there.any() else 1.0
+    found = found[:, : true.shape[1]]
+    is_there = _is_there(true)
+    if not is_there.any():
+        return 1.0
+    if isinstance(answers, QueryResult) and isinstance(truth, QueryResult):
+        return float(_near_enough(found, answers, is_there, truth).sum() / is_there.sum())
+    hit = (true[:, :, None] == found[:, None, :]).any(axis=2) & is_there
+    return float(hit.sum() / is_there.sum())
+
+
+def _ids_of(answers: npt.ArrayLike | QueryResult) -> npt.NDArray[Any]:
+    return np.asarray(answers.ids if isinstance(answers, QueryResult) else answers)
+
+
+def _is_there(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    there: npt.NDArray[np.bool_] = ids != (None if ids.dtype == object else -1)
+    return there
+
+
+def _near_enough(
+    found: npt.NDArray[Any], answers: QueryResult, is_there: npt.NDArray[np.bool_], truth: QueryResult
+) -> npt.NDArray[np.int64]:
+    """How many answers of each query are as near as its farthest true neighbour, each item once."""
+    distances, true = np.asarray(answers.distances)[:, : found.shape[1]], np.asarray(truth.distances)
+    n_true = is_there.sum(axis=1)
+    farthest = true[np.arange(len(true)), np.maximum(n_true, 1) - 1]
+    larger_is_nearer = bool((np.where(is_there, true, farthest[:, None])[:, :1] > farthest[:, None]).any())
+    near = distances >= farthest[:, None] if larger_is_nearer else distances <= farthest[:, None]
+    near &= _is_there(found)
+    for place in range(1, found.shape[1]):  # an item that is named twice
+        near[:, place] &= ~(found[:, :place] == found[:, place : place + 1]).any(axis=1)
+    counts: npt.NDArray[np.int64] = np.minimum(near.sum(axis=1), n_true)
+    return counts
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dask_annoy.cluster import ShardedIndex, build_index, exact_neighbors, open_index, recall
+from dask_annoy.cluster import QueryResult, ShardedIndex, build_index, exact_neighbors, open_index, recall
 from dask_annoy.demo.corpus import Passage, collect_passages
 from dask_annoy.demo.embedding import TextEmbedding
 from dask_annoy.demo.folder import DemoFolder, DemoState, default_folder
@@ -199,7 +199,7 @@ def _measured(
 
     def measure() -> float:
         exact = exact_neighbors(folder.vectors, queries, client=client)
-        return recall(index.query(queries).ids, _named(exact.ids, passages))
+        return recall(index.query(queries), QueryResult(_named(exact.ids, passages), exact.distances))
 
     share = steps.take("comparing with exact search", measure, lambda found: f"recall@10 {found:.3f}")
     state = replace(state, recall=share, recall_queries=len(queries))

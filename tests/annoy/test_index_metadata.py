@@ -157,7 +157,7 @@ def test_a_description_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", full)
     for write in (Index().to_json, Index().to_yaml):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="no room"):
             write(path)
     monkeypatch.undo()
     assert Index.from_json(path).n_neighbors == 3

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dask_annoy import build_index, exact_neighbors, recall
+from dask_annoy import QueryResult, build_index, exact_neighbors, recall
 
 
 def normalised(rows: Any) -> Any:
@@ -37,12 +37,13 @@ def test_recall_is_what_was_asked_for_and_what_is_printed(
     assert tuning.recall >= 0.9
     assert f"recall@10 {tuning.recall:.3f}" in repr(index)
     truth = exact_neighbors(base, queries, 10, metric=metric, client=False)
-    found = recall(index.query(queries, k=10, method="cells").ids, truth.ids)
+    found = recall(index.query(queries, k=10, method="cells"), truth)
     assert found >= 0.9 - 0.02
-    assert (
-        tuning.recall - 0.02 <= found <= tuning.recall + 0.05
-    )  # never less than is printed; rows unseen may do better
-    assert recall(index.query(queries, k=10).ids, truth.ids) >= found  # small shards are scanned
+    # Never less than is printed. Rows unseen may do better, and bits do: budgets are for k of the items that are equally
+    # near, and the others are as right.
+    better = 0.1 if metric == "hamming" else 0.05
+    assert tuning.recall - 0.02 <= found <= tuning.recall + better
+    assert recall(index.query(queries, k=10), truth) >= found  # small shards are scanned
 
 
 @pytest.mark.parametrize("client_kind", ["no client", "processes"])
@@ -85,6 +86,18 @@ def test_a_build_for_a_higher_recall_has_a_larger_default(text_vectors: Any) -> 
     assert low.search_k < high.search_k
     assert low.curves == high.curves
     assert (low.recall >= 0.7, high.recall >= 0.97) == (True, True)
+
+
+def test_of_results_an_answer_as_near_as_the_farthest_true_neighbour_is_right() -> None:
+    truth = QueryResult(np.array([[1, 2, 3], [4, 5, -1]]), np.array([[1.0, 2.0, 2.0], [3.0, 4.0, np.inf]]))
+    others = QueryResult(np.array([[1, 8, 9], [4, 7, 6]]), np.array([[1.0, 2.0, 2.0], [3.0, 5.0, 6.0]]))
+    assert recall(others, truth) == pytest.approx(4 / 5)
+    assert recall(others.ids, truth.ids) == pytest.approx(2 / 5)
+    twice = QueryResult(np.array([[1, 1, -1], [4, 4, 4]]), np.array([[1.0, 1.0, np.inf], [3.0, 3.0, 3.0]]))
+    assert recall(twice, truth) == pytest.approx(2 / 5)
+    products = QueryResult(truth.ids, -np.asarray(truth.distances))
+    assert recall(QueryResult(others.ids, -np.asarray(others.distances)), products) == pytest.approx(4 / 5)
+    assert recall(products, products) == 1.0
 
 
 def test_recall_counts_what_is_there_to_be_found() -> None:

@@ -132,11 +132,11 @@ def test_a_local_file_is_readable_for_others_as_the_umask_says(local_folder: Ind
 
 def test_unfinished_local_files_are_neither_listed_nor_left(local_folder: IndexFolder, monkeypatch: Any) -> None:
     def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "no room left on device")
 
     local_folder.write_bytes("v/a", b"1")
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="no room"):
         local_folder.write_bytes("v/b", b"2")
     assert os.listdir(local_folder.local_path("v")) == ["a"]  # noqa: PTH208
     local_folder.local_path("v").joinpath(".tmp-left").write_bytes(b"cut")
