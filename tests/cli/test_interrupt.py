@@ -43,9 +43,9 @@ import signal, sys
 from dask_annoy.cluster import ShardedIndex
 from dask.__main__ import main
 search = ShardedIndex.query
-def interrupted(self, *arguments):
+def interrupted(self, *arguments, **settings):
     signal.raise_signal(signal.SIGINT)
-    return search(self, *arguments)
+    return search(self, *arguments, **settings)
 ShardedIndex.query = interrupted
 sys.argv = ["dask", "annoy", "query", {str(index)!r}, {str(files / "queries.npy")!r}, "--output", "a.parquet"]
 main()
