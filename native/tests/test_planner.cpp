@@ -23,8 +23,8 @@ SearchRequest request_of(Metric metric, std::size_t n_items, bool with_cells) {
   request.n_items = n_items;
   request.n_trees = 20;
   if (with_cells) {
-    request.n_cells = best_n_cells(n_items);
-    request.code_bytes = Coder::bytes_of(request.layout);
+    request.n_cells = best_n_cells(request.layout, n_items, {});
+    request.code_bytes = Coder::bytes_of(request.layout, best_code_bits(request.layout));
   }
   request.as_annoy = !with_cells;
   return request;
@@ -79,7 +79,7 @@ TEST_CASE("more queries, items, candidates or answers never cost less") {
       never_less(more, asked);
       more = asked;
       more.n_items *= 4;
-      if (more.n_cells > 0) more.n_cells = best_n_cells(more.n_items);
+      if (more.n_cells > 0) more.n_cells = best_n_cells(more.layout, more.n_items, {});
       never_less(more, asked);
     }
   });
