@@ -146,7 +146,6 @@ TEST_CASE("the bytes are the same for any number of threads, any kernels, in mem
   }
 }
 
-// More than one bucket's worth, with a hole here and there.
 // ThreadSanitizer takes ten times as long, and learns nothing from one thread.
 #if defined(__SANITIZE_THREAD__)
 constexpr std::array<std::size_t, 1> kThreadCounts = {3};
@@ -156,6 +155,7 @@ constexpr std::array<std::size_t, 2> kThreadCounts = {1, 3};
 constexpr std::array<std::size_t, 3> kKinds = {1, 2, 3};
 #endif
 
+// More than one bucket's worth, with a hole here and there.
 Vectors many_vectors(Metric metric, BuildOptions& options) {
   const Layout layout = Layout::of(metric, metric == Metric::hamming ? 8192 : 1024);
   const Vectors vectors = random_vectors(layout, metric == Metric::hamming ? 16000 : 5000, 11);
