@@ -39,8 +39,8 @@ def test_recall_is_what_was_asked_for_and_what_is_printed(
     truth = exact_neighbors(base, queries, 10, metric=metric, client=False)
     found = recall(index.query(queries, k=10, method="cells"), truth)
     assert found >= 0.9 - 0.02
-    # Never less than is printed. Rows unseen may do better, and bits do: budgets are for k of the items that are equally
-    # near, and the others are as right.
+    # Never less than is printed. Rows unseen may do better, and bits do: budgets are for k of the items that are
+    # equally near, and the others are as right.
     better = 0.1 if metric == "hamming" else 0.05
     assert tuning.recall - 0.02 <= found <= tuning.recall + better
     assert recall(index.query(queries, k=10), truth) >= found  # small shards are scanned
