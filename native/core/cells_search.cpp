@@ -96,7 +96,7 @@ void score_shortlist(const Forest& forest, const Query& query, Shortlist& shortl
 
 // Measured: fewer lose neighbours that the codes misplace.
 std::size_t shortlist_size(Metric metric, std::size_t n) {
-  return is_binary(metric) ? n : n + std::max<std::size_t>(30, 2 * n);
+  return is_binary(metric) ? n : n + std::max<std::size_t>(20, 2 * n);
 }
 
 std::size_t cell_budget_of(std::size_t n_items, std::size_t n_trees, std::size_t n, std::int64_t search_k,
