@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
+from dask_annoy.errors import IndexNotFoundError
 from dask_annoy.storage.folder import IndexFolder, StoredFile
 from dask_annoy.storage.layout import WORK, parse_receipt_name, parse_version_name, version_name
 from dask_annoy.storage.local_files import TEMPORARY_PREFIX
@@ -107,7 +108,7 @@ def collect_garbage(folder: IndexFolder, older_than: float, *, dry_run: bool = T
     cutoff = folder.now() - older_than
     files = {file.name: file for file in folder.files()}
     versions = list_versions(folder)
-    manifests = {version: read_manifest(folder, version) for version in versions}
+    manifests = {version: _manifest_unless_deleted(folder, version) for version in versions}
     recent = _recent(versions, files, cutoff)
     if _has_marks(files, cutoff) and not dry_run:
         return _garbage(files, [], versions, [], dry_run=False, held_back=True)
@@ -117,7 +118,8 @@ def collect_garbage(folder: IndexFolder, older_than: float, *, dry_run: bool = T
         kept = sorted(recent | (set(read_tags(folder).values()) & set(versions)))
         expired = [version for version in versions if version not in kept]
         names = _Names()
-        names.add(manifests[version] for version in kept)
+        # What another clean-up has deleted meanwhile was not kept; if one of the kept is missing, nothing is deleted.
+        names.add(manifests[version] or read_manifest(folder, version) for version in kept)
         receipts, rest_of_builds = _old_builds(_files_by(_BUILD, files), names, cutoff)
         first = [version_name(version) for version in expired] + receipts
         if not dry_run:
@@ -132,6 +134,13 @@ def collect_garbage(folder: IndexFolder, older_than: float, *, dry_run: bool = T
         if not dry_run:
             folder.delete_found(second)
     return _garbage(files, expired, kept, first + second, dry_run=dry_run, held_back=_has_marks(files, cutoff))
+
+
+def _manifest_unless_deleted(folder: IndexFolder, version: int) -> Manifest | None:
+    try:
+        return read_manifest(folder, version)
+    except IndexNotFoundError:
+        return None
 
 
 def _garbage(
