@@ -19,8 +19,11 @@ constexpr std::size_t kWidthForNibbles = 64;
 
 }  // namespace
 
-int best_code_bits(const Layout& layout) {
-  return !is_binary(layout.metric) && layout.width >= kWidthForNibbles ? 4 : 8;
+int code_bits_of(const Layout& layout, const CellSettings& settings) {
+  if (settings.code_bits == 0) return 0;
+  if (is_binary(layout.metric)) return 8;
+  if (settings.code_bits != CellSettings::kBestCodes) return settings.code_bits;
+  return layout.width >= kWidthForNibbles ? 4 : 8;
 }
 
 // A smaller cell is a better guess at where neighbours are, a larger one costs fewer means to rank. What is spent is
@@ -29,7 +32,7 @@ int best_code_bits(const Layout& layout) {
 // mean (a bit for hamming), and as much or half as much of an item.
 std::size_t best_n_cells(const Layout& layout, std::size_t n_items, const CellSettings& settings) {
   const auto n = static_cast<double>(n_items);
-  const int bits = settings.code_bits == CellSettings::kBestCodes ? best_code_bits(layout) : settings.code_bits;
+  const int bits = code_bits_of(layout, settings);
   double mean_to_item = 1.0;
   if (static_cast<double>(settings.batch_size) * kCellsScored * kSmallest < n && !is_binary(layout.metric)) {
     mean_to_item = bits == 0 ? 0.25 : 8.0 / bits;  // without codes the vectors are read
@@ -41,9 +44,9 @@ std::size_t best_n_cells(const Layout& layout, std::size_t n_items, const CellSe
 std::size_t expected_cells_bytes(const Layout& layout, std::size_t n_items) {
   if (n_items == 0) return 0;
   const auto n_cells = static_cast<double>(best_n_cells(layout, n_items, {}));
-  const auto bytes = [&](int bits) { return static_cast<double>(Coder(layout, {}, {}, bits).bytes() + 4); };
+  const auto bytes = [&](int bits) { return static_cast<double>(Coder::bytes_of(layout, bits) + 4); };
   const double blocks = static_cast<double>(n_items) / static_cast<double>(kItemsOfBlock) + n_cells / 2.0;
-  const double codes = blocks * static_cast<double>(kItemsOfBlock) * bytes(best_code_bits(layout));
+  const double codes = blocks * static_cast<double>(kItemsOfBlock) * bytes(code_bits_of(layout, {}));
   return static_cast<std::size_t>(codes + n_cells * bytes(8) + 4.0 * static_cast<double>(n_items) + 12.0 * n_cells);
 }
 
@@ -53,10 +56,9 @@ std::size_t cells_memory(const Layout& layout, std::size_t n_items, const CellSe
   const std::size_t sample =
       is_binary(layout.metric) ? 0 : std::min(n_items, kLearntFrom) * layout.width * sizeof(float);
   const std::size_t means = n_cells * layout.width * (2 * sizeof(float) + 1);
-  const int bits = settings.code_bits == CellSettings::kBestCodes ? best_code_bits(layout) : settings.code_bits;
+  const int bits = code_bits_of(layout, settings);
   const bool in_memory = bits != 0 && settings.scratch_beside.empty();
-  const std::size_t codes =
-      in_memory ? (n_items + n_cells * kItemsOfBlock / 2) * Coder(layout, {}, {}, bits).bytes() : 0;
+  const std::size_t codes = in_memory ? (n_items + n_cells * kItemsOfBlock / 2) * Coder::bytes_of(layout, bits) : 0;
   return n_items * kOfItem + sample + means + codes;
 }
 

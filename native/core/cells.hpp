@@ -82,8 +82,9 @@ struct CellSettings {
   std::string scratch_beside;
 };
 
-// Bits of a dimension of codes that serve best.
-int best_code_bits(const Layout& layout);
+// Bits of a dimension of an item's code, 0 for no codes: those that the settings ask for, or that serve best. For
+// hamming, whose codes are the vectors, 8 stands for any.
+int code_bits_of(const Layout& layout, const CellSettings& settings);
 
 // How many cells serve n items best: see the cost model in cells.cpp.
 std::size_t best_n_cells(const Layout& layout, std::size_t n_items, const CellSettings& settings);

@@ -141,7 +141,8 @@ class CellBuilder {
         layout_(forest.layout),
         settings_(settings),
         cancellation_(cancellation),
-        pages_(forest.mapping, settings.resident_bytes) {}
+        pages_(forest.mapping, settings.resident_bytes),
+        code_bits_(code_bits_of(forest.layout, settings)) {}
 
   Cells build() {
     list_leaves();
@@ -152,7 +153,7 @@ class CellBuilder {
     const std::vector<float> sample = sampled();
     const Coder coder = Coder::learn(layout_, sample.data(), sample.size() / layout_.width);
     const Coder item_coder =
-        Coder::learn(layout_, sample.data(), sample.size() / layout_.width, code_bits() == 4 ? 4 : 8);
+        Coder::learn(layout_, sample.data(), sample.size() / layout_.width, code_bits_ == 4 ? 4 : 8);
     const Coder partition(partition_layout(), coder.low(), coder.step());
     Means means = means_of_cells();
     for (int step = 0; step < kSteps && means.count() > 1; ++step) {
@@ -446,7 +447,7 @@ class CellBuilder {
     CodedMeans coded_groups(coder, group_means_);
     cells.groups = coded_groups.take_codes();
     cells.group_biases = coded_groups.take_biases();
-    if (code_bits() != 0) write_codes(cells);
+    if (code_bits_ != 0) write_codes(cells);
     return cells;
   }
 
@@ -474,11 +475,6 @@ class CellBuilder {
     cells.codes.release();
   }
 
-  int code_bits() const {
-    if (settings_.code_bits == CellSettings::kBestCodes) return best_code_bits(layout_);
-    return is_binary(layout_.metric) && settings_.code_bits != 0 ? 8 : settings_.code_bits;
-  }
-
   template <class Body>
   void each_range(std::size_t n, std::size_t most, const Body& body) {
     parallel_for((n + most - 1) / most, settings_.n_threads, cancellation_, [&](std::size_t task) {
@@ -492,6 +488,7 @@ class CellBuilder {
   const CellSettings& settings_;
   Cancellation& cancellation_;
   PageBound pages_;
+  const int code_bits_;
   std::size_t cell_size_ = 1;
   std::vector<std::int32_t> items_;       // in the order of leaves
   std::vector<std::uint32_t> leaf_ends_;  // in items_

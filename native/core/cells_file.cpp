@@ -80,8 +80,8 @@ struct Sections {
       codes, biases;
 
   Sections(const Head& head, const Layout& layout) {
-    const std::size_t block = CodeBlocks(Coder(layout, {}, {}).groups()).bytes_of_block();
-    const std::size_t item_block = CodeBlocks(Coder(layout, {}, {}, bits_of_items(head)).groups()).bytes_of_block();
+    const std::size_t block = kItemsOfBlock * Coder::bytes_of(layout);
+    const std::size_t item_block = kItemsOfBlock * Coder::bytes_of(layout, bits_of_items(head));
     low = step = is_binary(layout.metric) ? 0 : head.width * sizeof(float);
     item_low = item_step = bits_of_items(head) == 8 ? 0 : low;
     starts = (head.n_cells + 1) * sizeof(std::uint32_t);

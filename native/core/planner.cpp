@@ -164,8 +164,6 @@ class Estimator {
   double doublings_;
 };
 
-[[noreturn]] void refuse(const std::string& why) { throw StateError(why); }
-
 }  // namespace
 
 const char* method_name(SearchMethod method) { return kSearchMethodNames[static_cast<std::size_t>(method)]; }
@@ -228,7 +226,7 @@ SearchPlan plan_search(const SearchRequest& request) {
     return plan;
   };
   if (request.method == SearchMethod::cells && !has_cells) {
-    refuse(
+    throw StateError(
         "this index has no cells, by which method='cells' would search: call build_cells(), or load with "
         "cells=True");
   }
@@ -267,7 +265,7 @@ bool cells_pay(const Layout& layout, std::size_t n_items) {
   request.n_items = n_items;
   request.n_trees = 1;
   request.n_cells = best_n_cells(layout, n_items, {});
-  request.code_bytes = Coder::bytes_of(layout, best_code_bits(layout));
+  request.code_bytes = Coder::bytes_of(layout, code_bits_of(layout, {}));
   request.n = 1;
   return plan_search(request).method == SearchMethod::cells;
 }

@@ -39,6 +39,13 @@ Forest built(const Vectors& vectors, const BuildOptions& options) {
   return builder.build(options.settings, never);
 }
 
+Forest built_with_holes(const Vectors& vectors, int n_trees) {
+  BuildOptions options;
+  options.settings.n_trees = n_trees;
+  for (std::size_t i = 0; i < vectors.count(); ++i) options.ids.push_back(static_cast<std::int64_t>(3 * i + 1));
+  return built(vectors, options);
+}
+
 std::vector<char> bytes_of(const Forest& forest) {
   return {forest.nodes.get(), forest.nodes.get() + forest.n_nodes * forest.layout.node_size};
 }

@@ -35,6 +35,9 @@ struct BuildOptions {
 
 Forest built(const Vectors& vectors, const BuildOptions& options = {});
 
+// Item i gets the number 3 i + 1.
+Forest built_with_holes(const Vectors& vectors, int n_trees = BuildOptions{}.settings.n_trees);
+
 std::vector<char> bytes_of(const Forest& forest);
 
 // Parses a copy of exactly these bytes, so that a sanitizer sees a step beyond them.

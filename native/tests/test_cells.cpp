@@ -49,12 +49,6 @@ bool same(const std::vector<Neighbor>& a, const std::vector<Neighbor>& b) {
                     [](const Neighbor& x, const Neighbor& y) { return x.id == y.id && x.distance == y.distance; });
 }
 
-Forest with_holes(const Vectors& vectors) {
-  BuildOptions options;
-  for (std::size_t i = 0; i < vectors.count(); ++i) options.ids.push_back(static_cast<std::int64_t>(3 * i + 1));
-  return built(vectors, options);
-}
-
 struct Batch {
   std::vector<std::int64_t> ids;
   std::vector<float> distances;
@@ -78,7 +72,7 @@ TEST_CASE("every item that is there lies in one cell, and no cell is empty") {
     CAPTURE(std::string(metric_name(metric)));
     for (const std::size_t n_items : {1, 2, 40, 3000}) {
       const Vectors vectors = random_vectors(Layout::of(metric, 10), n_items, 1);
-      for (const Forest& forest : {built(vectors), with_holes(vectors)}) {
+      for (const Forest& forest : {built(vectors), built_with_holes(vectors)}) {
         const Cells cells = cells_of(forest);
         std::set<std::int32_t> items(cells.items.begin(), cells.items.end());
         CHECK(items.size() == n_items);
@@ -145,7 +139,7 @@ TEST_CASE("a budget for everything gives the exact answer, and one item fewer ne
     CAPTURE(std::string(metric_name(metric)));
     const Vectors vectors = random_vectors(Layout::of(metric, 17), 1500, 1);
     const Vectors queries = random_vectors(vectors.layout, 50, 2);
-    for (const Forest& forest : {built(vectors), with_holes(vectors)}) {
+    for (const Forest& forest : {built(vectors), built_with_holes(vectors)}) {
       const Cells cells = cells_of(forest);
       std::size_t found = 0;
       for (std::size_t q = 0; q < queries.count(); ++q) {
@@ -167,7 +161,7 @@ TEST_CASE("many queries get the answers that each gets alone, whatever the threa
     CAPTURE(std::string(metric_name(metric)));
     const Vectors vectors = random_vectors(Layout::of(metric, 20), 3000, 1);
     const Vectors queries = random_vectors(vectors.layout, 100, 2);
-    const Forest forest = with_holes(vectors);
+    const Forest forest = built_with_holes(vectors);
     std::vector<std::uint8_t> mask(static_cast<std::size_t>(forest.n_items));
     for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % 5 != 0;
     Restriction restriction;
@@ -222,7 +216,7 @@ TEST_CASE("a file of cells comes back as it was") {
   for (const Metric metric : kMetrics) {
     for (const int bits : {8, 4, 0}) {
       const Vectors vectors = random_vectors(Layout::of(metric, 13), 700, 1);
-      const Forest forest = with_holes(vectors);
+      const Forest forest = built_with_holes(vectors);
       const Cells cells = cells_of(forest, 2, bits);
       const std::vector<char> bytes = file_of(forest, cells);
       CHECK(bytes.size() == cells_file_bytes(forest, cells));
@@ -275,7 +269,7 @@ TEST_CASE("a forged file with a right checksum is refused, or answers within its
   Random random(3);
   for (const Metric metric : kMetrics) {
     const Vectors vectors = random_vectors(Layout::of(metric, 6), 250, 1);
-    const Forest forest = with_holes(vectors);
+    const Forest forest = built_with_holes(vectors);
     const std::vector<char> files[] = {file_of(forest, cells_of(forest, 2, 8)),
                                        file_of(forest, cells_of(forest, 2, 4))};
     for (const std::vector<char>& bytes : files) {
@@ -309,7 +303,7 @@ TEST_CASE("a forged file with a right checksum is refused, or answers within its
 TEST_CASE("the budget told for an item is the least that scores its cell") {
   const Vectors vectors = random_vectors(Layout::of(Metric::euclidean, 12), 1200, 1);
   const Vectors queries = random_vectors(vectors.layout, 20, 2);
-  const Forest forest = with_holes(vectors);
+  const Forest forest = built_with_holes(vectors);
   const Cells cells = cells_of(forest, 2, 0);  // without codes all that is scored may be answered
   const std::vector<std::int64_t> targets = {1, 4, 301, 0, 5000, -1};
   std::vector<std::int64_t> budgets(queries.count() * targets.size()), wanted;

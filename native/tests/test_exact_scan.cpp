@@ -27,12 +27,6 @@ void check_exact(const Forest& forest, const Vectors& queries, std::size_t n, co
   }
 }
 
-Forest with_holes(const Vectors& vectors) {
-  BuildOptions options;
-  for (std::size_t i = 0; i < vectors.count(); ++i) options.ids.push_back(static_cast<std::int64_t>(2 * i + 1));
-  return built(vectors, options);
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("exact_scan");
@@ -47,7 +41,7 @@ TEST_CASE("a scan answers as a search without bound does, to the last bit, with 
         const Vectors vectors = random_vectors(layout, n_items, 1);
         for (const std::size_t n : {1, 10, 1000}) {
           check_exact(built(vectors), queries, n);
-          check_exact(with_holes(vectors), queries, n);
+          check_exact(built_with_holes(vectors), queries, n);
         }
       }
     }
@@ -57,7 +51,7 @@ TEST_CASE("a scan answers as a search without bound does, to the last bit, with 
 TEST_CASE("a scan looks only at what passes the filter") {
   const Layout layout = Layout::of(Metric::angular, 10);
   const Vectors vectors = random_vectors(layout, 600, 1);
-  for (const Forest& forest : {built(vectors), with_holes(vectors)}) {
+  for (const Forest& forest : {built(vectors), built_with_holes(vectors)}) {
     std::vector<std::int64_t> numbers;
     for (std::int64_t item = 0; item < forest.n_items; item += 3) numbers.push_back(item);
     for (const std::size_t count : {std::size_t{0}, std::size_t{1}, numbers.size()}) {

@@ -45,13 +45,6 @@ Answers by_leaves(const Forest& forest, const Vectors& queries, std::size_t n, s
   return answers;
 }
 
-Forest with_holes(const Vectors& vectors, int n_trees) {
-  BuildOptions options;
-  options.settings.n_trees = n_trees;
-  for (std::size_t i = 0; i < vectors.count(); ++i) options.ids.push_back(static_cast<std::int64_t>(3 * i + 1));
-  return built(vectors, options);
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("leaf_batch");
@@ -63,7 +56,7 @@ TEST_CASE("a batch leaf by leaf answers as searches one by one do, for any budge
       const Layout layout = Layout::of(metric, 35);
       const Vectors vectors = random_vectors(layout, n_items, 1);
       const Vectors queries = random_vectors(layout, 30, 2);
-      for (const Forest& forest : {built(vectors), with_holes(vectors, 4)}) {
+      for (const Forest& forest : {built(vectors), built_with_holes(vectors, 4)}) {
         for (const std::size_t n : {0, 1, 10, 1000}) {
           for (const std::int64_t search_k : {-1, -2, 0, 1, 50, 400, 100000}) {
             CAPTURE(n_items);
@@ -84,7 +77,7 @@ TEST_CASE("a filter is honoured as by searches one by one, whether they scan or 
     const Layout layout = Layout::of(metric, 8);
     const Vectors vectors = random_vectors(layout, 3000, 1);
     const Vectors queries = random_vectors(layout, 20, 2);
-    for (const Forest& forest : {built(vectors), with_holes(vectors, 4)}) {
+    for (const Forest& forest : {built(vectors), built_with_holes(vectors, 4)}) {
       for (const std::uint64_t one_in : {1, 2, 50, 4000}) {
         std::vector<std::uint8_t> mask(static_cast<std::size_t>(forest.n_items));
         for (std::uint8_t& passes : mask) passes = random.below(one_in) == 0 ? 1 : 0;

@@ -24,7 +24,7 @@ SearchRequest request_of(Metric metric, std::size_t n_items, bool with_cells) {
   request.n_trees = 20;
   if (with_cells) {
     request.n_cells = best_n_cells(request.layout, n_items, {});
-    request.code_bytes = Coder::bytes_of(request.layout, best_code_bits(request.layout));
+    request.code_bytes = Coder::bytes_of(request.layout, code_bits_of(request.layout, {}));
   }
   request.as_annoy = !with_cells;
   return request;
