@@ -18,7 +18,7 @@ from dask_annoy.units import duration_text, size_text
 __all__ = ["BUILDER_VERSION", "BuildPlan", "Identity", "PlannedOperation", "SlotPlan", "build_id_of", "make_plan"]
 
 #: Counts up when the same input and parameters give other bytes than before.
-BUILDER_VERSION: Final = 4
+BUILDER_VERSION: Final = 5
 
 _K: Final = 10  # neighbours that recall is measured on
 _SAMPLE_ROWS: Final = 1000

@@ -26,6 +26,38 @@ float likely_limit(std::size_t n, std::size_t wanted, std::vector<float>& sample
   return sample[place];
 }
 
+// Of n scores, one that `wanted` are below and few more, looked for between the least and one that guessing gave:
+// counting costs much less than what it spares, choosing among those that are found. Infinity where n is small.
+template <class ScoreAt, class Least, class CountBelow>
+float narrow_limit(std::size_t n, std::size_t wanted, const ScoreAt& score_at, const Least& least,
+                   const CountBelow& count_below) {
+  constexpr std::size_t kSample = 32, kMostCounts = 8;
+  if (n < 2 * kSortedAtMost || wanted * 2 > n) return kNone;
+  Ranked sample[kSample];
+  for (std::uint32_t i = 0; i < kSample; ++i) sample[i] = ranked_as(score_at(i * n / kSample), i);
+  sort_ranked(sample, kSample);
+  float low = least(), high = kNone;
+  for (std::size_t place = wanted * kSample / n + 1; place < kSample; place = 2 * place) {
+    high = score_of(sample[place]);
+    if (count_below(high) >= wanted) break;
+    low = high;
+    high = kNone;
+  }
+  if (high == kNone) return kNone;
+  const std::size_t enough = wanted + wanted / 4 + 4;
+  for (std::size_t count = 0; count < kMostCounts; ++count) {
+    const float middle = low + (high - low) / 2.0f;
+    const std::size_t below = count_below(middle);
+    if (below < wanted) {
+      low = middle;
+    } else {
+      high = middle;
+      if (below <= enough) break;
+    }
+  }
+  return high;
+}
+
 // How many cells hold so many items, if all are of the mean size.
 std::size_t expected_cells(const Cells& cells, std::size_t items) {
   const double size =
@@ -37,6 +69,10 @@ std::size_t expected_cells(const Cells& cells, std::size_t items) {
 // size, and more of them until they do. False if all together hold less.
 bool keep_nearest(const Cells& cells, std::size_t budget, bool in_order, std::vector<Ranked>& ranked) {
   std::size_t begin = 0, held = 0;
+  if (ranked.size() <= kSortedAtMost) {
+    sort_ranked(ranked.data(), ranked.size());
+    while (begin < ranked.size() && held < budget) held += cells.size_of(number_of(ranked[begin++]));
+  }
   while (begin < ranked.size() && held < budget) {
     const std::size_t end = std::min(ranked.size(), begin + expected_cells(cells, budget - held));
     const auto at = [&](std::size_t i) { return ranked.begin() + static_cast<std::ptrdiff_t>(i); };
@@ -44,7 +80,7 @@ bool keep_nearest(const Cells& cells, std::size_t budget, bool in_order, std::ve
     std::size_t more = 0;
     for (std::size_t i = begin; i < end; ++i) more += cells.size_of(number_of(ranked[i]));
     const bool last = held + more >= budget;
-    if (in_order || last) std::sort(at(begin), at(end));
+    if (in_order || last) sort_ranked(ranked.data() + begin, end - begin);
     if (!last) {
       held += more;
       begin = end;
@@ -146,9 +182,12 @@ const std::vector<Ranked>& CellRanker::select(const Cells& cells, std::size_t q,
   const std::int32_t* sums = sums_.data() + q * n_places;
   const auto score_at = [&](std::size_t c) { return cells.mean_biases[c] + factor * static_cast<float>(sums[c]); };
   if (found_.size() < n_places + 1) found_.resize(n_places + 1);
-  for (float limit = likely_limit(cells.n_cells(), wanted, sample_, score_at);; limit = kNone) {
-    const std::size_t n_found =
-        kernels().find_below(sums, cells.mean_biases.data(), n_places, factor, limit, found_.data());
+  const Kernels& k = kernels();
+  const float* biases = cells.mean_biases.data();
+  const auto least = [&] { return score_at(k.find_least(sums, biases, n_places, factor)); };
+  const auto count_below = [&](float limit) { return k.count_below(sums, biases, n_places, factor, limit); };
+  for (float limit = narrow_limit(cells.n_cells(), wanted, score_at, least, count_below);; limit = kNone) {
+    const std::size_t n_found = k.find_below(sums, biases, n_places, factor, limit, found_.data());
     ranked_.resize(n_found);
     for (std::size_t i = 0; i < n_found; ++i) ranked_[i] = ranked_as(score_at(found_[i]), found_[i]);
     if (keep_nearest(cells, budget, in_order, ranked_) || limit == kNone) return ranked_;

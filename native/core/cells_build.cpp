@@ -6,16 +6,19 @@
 
 #include "core/cells.hpp"
 #include "core/page_bound.hpp"
+#include "core/ranked.hpp"
 #include "core/tree.hpp"
 
 namespace dask_annoy {
 
 namespace {
 
-constexpr int kSteps = 3;               // of Lloyd over the items
-constexpr int kGroupSteps = 4;          // of Lloyd over the means
-constexpr std::size_t kNearGroups = 6;  // whose cells an item may move to
-constexpr std::size_t kRowsOfTask = 2048;
+constexpr int kSteps = 6;                // of Lloyd over the items
+constexpr int kGroupSteps = 4;           // of Lloyd over the means
+constexpr std::size_t kNearGroups = 12;  // whose cells an item may move to
+constexpr std::size_t kCellsOfTask = 32;
+constexpr std::size_t kItemsAtOnce = 32;  // are moved
+constexpr std::size_t kAhead = 6;         // items fetched ahead, as their order in memory is random
 constexpr std::uint64_t kSeed = 0xce115;
 
 // Vectors of means: floats for all metrics, for hamming the share of ones of each bit.
@@ -61,8 +64,7 @@ class Sum {
       return;
     }
     const float* v = item.vector();
-    const float scale = unit_scale(layout_, v);
-    for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += static_cast<double>(v[d] * scale);
+    kernels().add_scaled(v, unit_scale(layout_, v), layout_.width, sum_.data());
   }
 
   void add_mean(const float* mean, double weight) {
@@ -112,23 +114,39 @@ class CodedMeans {
     }
   }
 
-  // Scores of the means in whole blocks from that of `begin` to that of `end`; returns the first mean scored.
-  std::size_t score(const std::uint8_t* query, float factor, std::size_t begin, std::size_t end,
-                    std::vector<std::int32_t>& sums, std::vector<float>& scores) const {
-    const std::size_t first = begin / kItemsOfBlock;
-    const std::size_t n_blocks = (end + kItemsOfBlock - 1) / kItemsOfBlock - first;
-    sums.resize(n_blocks * kItemsOfBlock);
-    scores.resize(sums.size());
-    coder_.sums()(&query, 1, codes_.at(first), n_blocks, codes_.groups(), sums.data());
-    const float* biases = biases_.data() + first * kItemsOfBlock;
-    for (std::size_t i = 0; i < sums.size(); ++i) scores[i] = biases[i] + factor * static_cast<float>(sums[i]);
-    return first * kItemsOfBlock;
+  std::size_t n_blocks() const { return codes_.n_blocks(); }
+
+  // Sums of the queries with the means of some blocks, one query after the other.
+  void sum(const std::uint8_t* const* queries, std::size_t n_queries, std::size_t block, std::size_t n_blocks,
+           std::vector<std::int32_t>& sums) const {
+    const std::size_t needed = n_queries * n_blocks * kItemsOfBlock;
+    if (sums.size() < needed) sums.resize(needed);
+    coder_.sums()(queries, n_queries, codes_.at(block), n_blocks, codes_.groups(), sums.data());
+  }
+
+  // The nearest mean of the blocks, and its score, given a query's sums with them.
+  Ranked nearest(const std::int32_t* sums, float factor, std::size_t block, std::size_t n_blocks) const {
+    const float* biases = biases_.data() + block * kItemsOfBlock;
+    const std::size_t place = kernels().find_least(sums, biases, n_blocks * kItemsOfBlock, factor);
+    return ranked_as(score(biases[place], factor, sums[place]),
+                     static_cast<std::uint32_t>(block * kItemsOfBlock + place));
+  }
+
+  // All means, nearest first.
+  void rank(const std::uint8_t* query, float factor, std::size_t n_means, std::vector<std::int32_t>& sums,
+            std::vector<Ranked>& ranked) const {
+    sum(&query, 1, 0, n_blocks(), sums);
+    ranked.resize(n_means);
+    for (std::uint32_t m = 0; m < n_means; ++m) ranked[m] = ranked_as(score(biases_[m], factor, sums[m]), m);
+    sort_ranked(ranked.data(), n_means);
   }
 
   CodeBlocks take_codes() { return std::move(codes_); }
   std::vector<float> take_biases() { return std::move(biases_); }
 
  private:
+  static float score(float bias, float factor, std::int32_t sum) { return bias + factor * static_cast<float>(sum); }
+
   const Coder& coder_;
   CodeBlocks codes_;
   std::vector<float> biases_;
@@ -319,9 +337,11 @@ class CellBuilder {
       Sum sum(layout_);
       for (std::size_t cell = begin; cell < end; ++cell) {
         sum.reset();
-        for (std::uint32_t i = lists_.starts[cell]; i < lists_.starts[cell + 1]; ++i) {
+        const std::uint32_t* members = lists_.members.data() + lists_.starts[cell];
+        for (std::size_t i = 0; i < lists_.size(cell); ++i) {
+          if (i + kAhead < lists_.size(cell)) forest_.fetch(items_[members[i + kAhead]]);
           pages_.looked_at(1);
-          sum.add_item(forest_.node(items_[lists_.members[i]]));
+          sum.add_item(forest_.node(items_[members[i]]));
         }
         sum.mean(means.at(cell));
       }
@@ -340,15 +360,13 @@ class CellBuilder {
       const CodedMeans coded(coder, group_means_);
       each_range(n_cells_, 64, [&](std::size_t begin, std::size_t end) {
         std::vector<std::int32_t> sums;
-        std::vector<float> scores;
         std::vector<std::uint8_t> query(coder.bytes());
+        const std::uint8_t* const queries = query.data();
         std::vector<std::uint64_t> words;
         for (std::size_t c = begin; c < end; ++c) {
           const float factor = coder.code_query(means.vector(c, words), query.data());
-          coded.score(query.data(), factor, 0, n_groups, sums, scores);
-          group_of_[c] = static_cast<std::uint32_t>(
-              std::min_element(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(n_groups)) -
-              scores.begin());
+          coded.sum(&queries, 1, 0, coded.n_blocks(), sums);
+          group_of_[c] = number_of(coded.nearest(sums.data(), factor, 0, coded.n_blocks()));
         }
       });
       group_means_ = means_of_groups(means, n_groups);
@@ -400,35 +418,62 @@ class CellBuilder {
     return ordered;
   }
 
-  // One step of Lloyd: every item goes to the nearest mean among those of the nearest groups.
+  // One step of Lloyd: every item goes to the nearest mean among those of the groups that are nearest to its cell, and
+  // those that share a block with them. The items of a cell are compared with the same means, several at a time.
   void move_items(const Coder& coder, const Means& means) {
     const CodedMeans cells(coder, means);
     const CodedMeans groups(coder, group_means_);
-    const std::size_t n_groups = group_means_.count();
-    each_range(items_.size(), kRowsOfTask, [&](std::size_t begin, std::size_t end) {
-      std::vector<std::int32_t> sums;
-      std::vector<float> scores;
-      std::vector<std::uint8_t> query(coder.bytes());
-      std::vector<std::pair<float, std::uint32_t>> near;
-      for (std::size_t i = begin; i < end; ++i) {
-        const char* node = forest_.at(items_[i]);
-        const float factor = coder.code_query(node + layout_.vector_offset, query.data());
-        groups.score(query.data(), factor, 0, n_groups, sums, scores);
-        near.clear();
-        for (std::size_t g = 0; g < n_groups; ++g) near.emplace_back(scores[g], static_cast<std::uint32_t>(g));
-        const std::size_t n_near = std::min(kNearGroups, near.size());
-        std::partial_sort(near.begin(), near.begin() + static_cast<std::ptrdiff_t>(n_near), near.end());
-        std::pair<float, std::uint32_t> best{std::numeric_limits<float>::infinity(), cell_of_[i]};
-        for (std::size_t g = 0; g < n_near; ++g) {
-          const std::uint32_t first = group_starts_[near[g].second];
-          const std::uint32_t last = group_starts_[near[g].second + 1];
-          const std::size_t from = cells.score(query.data(), factor, first, last, sums, scores);
-          for (std::uint32_t c = first; c < last; ++c) best = std::min(best, {scores[c - from], c});
+    lists_.assign(cell_of_, n_cells_);
+    each_range(n_cells_, kCellsOfTask, [&](std::size_t begin, std::size_t end) {
+      MovedItems moved(coder.query_bytes());
+      std::vector<std::uint8_t> query(coder.query_bytes());
+      std::vector<std::uint64_t> words;
+      for (std::size_t c = begin; c < end; ++c) {
+        const float factor = coder.code_query(means.vector(c, words), query.data());
+        groups.rank(query.data(), factor, group_means_.count(), moved.sums, moved.near);
+        moved.near.resize(std::min(kNearGroups, moved.near.size()));
+        for (std::size_t i = lists_.starts[c]; i < lists_.starts[c + 1]; i += kItemsAtOnce) {
+          move_some(coder, cells, lists_.members.data() + i,
+                    std::min<std::size_t>(kItemsAtOnce, lists_.starts[c + 1] - i), moved);
         }
-        cell_of_[i] = best.second;
-        pages_.looked_at(1);
       }
     });
+  }
+
+  // What moving items works with.
+  struct MovedItems {
+    explicit MovedItems(std::size_t query_bytes_) : query_bytes(query_bytes_), codes(kItemsAtOnce * query_bytes) {
+      for (std::size_t i = 0; i < kItemsAtOnce; ++i) queries[i] = codes.data() + i * query_bytes;
+    }
+
+    std::size_t query_bytes;
+    std::vector<std::uint8_t> codes;
+    std::uint8_t* queries[kItemsAtOnce];
+    float factors[kItemsAtOnce];
+    Ranked best[kItemsAtOnce];
+    std::vector<std::int32_t> sums;
+    std::vector<Ranked> near;  // groups
+  };
+
+  void move_some(const Coder& coder, const CodedMeans& cells, const std::uint32_t* members, std::size_t count,
+                 MovedItems& moved) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i + kAhead < count) forest_.fetch(items_[members[i + kAhead]]);
+      const char* node = forest_.at(items_[members[i]]);
+      moved.factors[i] = coder.code_query(node + layout_.vector_offset, moved.queries[i]);
+      moved.best[i] = std::numeric_limits<Ranked>::max();
+    }
+    pages_.looked_at(count);
+    for (const Ranked near : moved.near) {
+      const std::size_t block = group_starts_[number_of(near)] / kItemsOfBlock;
+      const std::size_t n_blocks = (group_starts_[number_of(near) + 1] + kItemsOfBlock - 1) / kItemsOfBlock - block;
+      cells.sum(moved.queries, count, block, n_blocks, moved.sums);
+      for (std::size_t i = 0; i < count; ++i) {
+        const std::int32_t* sums = moved.sums.data() + i * n_blocks * kItemsOfBlock;
+        moved.best[i] = std::min(moved.best[i], cells.nearest(sums, moved.factors[i], block, n_blocks));
+      }
+    }
+    for (std::size_t i = 0; i < count; ++i) cell_of_[members[i]] = number_of(moved.best[i]);
   }
 
   Cells finish(const Coder& coder, const Coder& item_coder, const Means& means) {

@@ -87,6 +87,10 @@ void score_all(const Forest& forest, const Cells& cells, const Query& query, con
 }
 
 void score_shortlist(const Forest& forest, const Query& query, Shortlist& shortlist, CellScratch& scratch) {
+  if (is_binary(forest.layout.metric)) {  // the codes are the vectors, and have been scored
+    for (const Ranked item : shortlist.best()) scratch.best.offer(score_of(item), number_of(item));
+    return;
+  }
   scratch.items.clear();
   for (const Ranked item : shortlist.best()) scratch.items.push_back(static_cast<std::int32_t>(number_of(item)));
   score_exactly(forest, query, scratch.items, scratch);

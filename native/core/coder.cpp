@@ -73,12 +73,14 @@ std::size_t Coder::bytes_of(const Layout& layout, int bits) {
 }
 
 Coder::Coder(const Layout& layout, std::vector<float> low, std::vector<float> step, int bits)
-    : layout_(layout), bits_(bits), groups_(bytes_of(layout, bits) / 4), low_(std::move(low)), step_(std::move(step)) {}
-
-std::uint8_t Coder::nearest(float value, std::size_t dimension) const {
-  if (!(step_[dimension] > 0.0f)) return 0;
-  const float code = (value - low_[dimension]) / step_[dimension];
-  return static_cast<std::uint8_t>(code < 0.0f ? 0.0f : code > highest() ? highest() : code + 0.5f);
+    : layout_(layout), bits_(bits), groups_(bytes_of(layout, bits) / 4), low_(std::move(low)), step_(std::move(step)) {
+  // The product with an item is that with low, the same for all items, and with step * code. A smaller score is nearer.
+  const bool euclidean = layout.metric == Metric::euclidean;
+  for (std::size_t d = 0; d < low_.size(); ++d) {
+    divisors_.push_back(step_[d] > 0.0f ? step_[d] : std::numeric_limits<float>::infinity());
+    weights_from_.push_back(euclidean ? low_[d] + highest() / 2.0f * step_[d] : 0.0f);
+    weight_steps_.push_back(step_[d] * (euclidean ? -2.0f : -1.0f));
+  }
 }
 
 Coder Coder::learn(const Layout& layout, const float* vectors, std::size_t count, int bits) {
@@ -122,24 +124,24 @@ float Coder::code_item(const void* vector, std::uint8_t* codes) const {
     return 0.0f;
   }
   const auto* values = static_cast<const float*>(vector);
-  const float scale = unit_scale(layout_, values);
   std::memset(codes, 0, query_bytes());
-  for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest(values[d] * scale, d);
+  kernels().nearest_codes(values, unit_scale(layout_, values), low_.data(), divisors_.data(), highest(), layout_.width,
+                          codes);
   // The squared length of what the codes stand for, from the middle of the ranges.
-  double squared = 0.0;
+  float squared = 0.0f;
   if (layout_.metric == Metric::euclidean) {
-    for (std::size_t d = 0; d < layout_.width; ++d) {
-      const double x = (static_cast<double>(codes[d]) - static_cast<double>(highest()) / 2.0) * step_[d];
-      squared += x * x;
-    }
+    squared = kernels().coded_squares(codes, step_.data(), highest() / 2.0f, layout_.width);
   }
   if (is_packed()) {
-    for (std::size_t i = 0; i < bytes(); ++i) {
-      const std::size_t low_half = i / 4 * 8 + i % 4;  // never behind i: what is written has been read
-      codes[i] = static_cast<std::uint8_t>(codes[low_half] | codes[low_half + 4] << 4);
+    for (std::size_t g = 0; g < groups_; ++g) {  // what is written has been read
+      std::uint32_t low_halves, high_halves;
+      std::memcpy(&low_halves, codes + 8 * g, 4);
+      std::memcpy(&high_halves, codes + 8 * g + 4, 4);
+      low_halves |= high_halves << 4;
+      std::memcpy(codes + 4 * g, &low_halves, 4);
     }
   }
-  return std::min(static_cast<float>(squared), std::numeric_limits<float>::max());
+  return std::min(squared, std::numeric_limits<float>::max());
 }
 
 float Coder::code_query(const void* vector, std::uint8_t* codes) const {
@@ -148,30 +150,19 @@ float Coder::code_query(const void* vector, std::uint8_t* codes) const {
     return 1.0f;
   }
   const auto* values = static_cast<const float*>(vector);
+  std::memset(codes, 0, query_bytes());
   if (layout_.metric == Metric::manhattan) {
-    std::memset(codes, 0, query_bytes());
-    for (std::size_t d = 0; d < layout_.width; ++d) codes[d] = nearest(values[d], d);
+    kernels().nearest_codes(values, 1.0f, low_.data(), divisors_.data(), highest(), layout_.width, codes);
     return layout_.width > 0 ? step_[0] : 1.0f;
   }
-  // The product with an item is that with low, the same for all items, and with step * code. A smaller score is nearer.
   const float scale = unit_scale(layout_, values);
-  const bool euclidean = layout_.metric == Metric::euclidean;
-  const auto weight = [&](std::size_t d) {
-    const float from = euclidean ? low_[d] + highest() / 2.0f * step_[d] : 0.0f;
-    return (values[d] * scale - from) * step_[d] * (euclidean ? -2.0f : -1.0f);
-  };
-  float largest = 0.0f;
-  for (std::size_t d = 0; d < layout_.width; ++d) largest = std::max(largest, std::fabs(weight(d)));
-  std::memset(codes, 0, query_bytes());
-  if (!(largest > 0.0f) || !std::isfinite(largest)) return 0.0f;
+  const float largest =
+      kernels().largest_weight(values, scale, weights_from_.data(), weight_steps_.data(), layout_.width);
   const float most = is_packed() ? kLargestNibbleWeight : kLargestWeight;
   const float factor = largest / most;
-  for (std::size_t d = 0; d < layout_.width; ++d) {
-    const float rounded = std::nearbyint(weight(d) / factor);
-    codes[d] = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded > most    ? most
-                                                                  : rounded < -most ? -most
-                                                                                    : rounded));
-  }
+  if (!(factor > 0.0f) || !std::isfinite(factor)) return 0.0f;
+  kernels().round_weights(values, scale, weights_from_.data(), weight_steps_.data(), factor, most, layout_.width,
+                          reinterpret_cast<std::int8_t*>(codes));
   return factor;
 }
 

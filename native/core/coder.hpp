@@ -77,13 +77,16 @@ class Coder {
  private:
   bool is_packed() const { return bits_ == 4 && !is_binary(layout_.metric); }
   float highest() const { return bits_ == 4 ? 15.0f : 255.0f; }
-  std::uint8_t nearest(float value, std::size_t dimension) const;
 
   Layout layout_;
   int bits_;
   std::size_t groups_;
   std::vector<float> low_;   // by dimension
   std::vector<float> step_;  // likewise; 0 where all vectors agree
+  // What the kernels take, likewise: steps that may be divided by, and the scale of a query's weights.
+  std::vector<float> divisors_;
+  std::vector<float> weights_from_;
+  std::vector<float> weight_steps_;
 };
 
 }  // namespace dask_annoy

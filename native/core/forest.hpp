@@ -26,6 +26,10 @@ struct Forest {
 
   const char* at(std::int32_t id) const { return nodes.get() + static_cast<std::size_t>(id) * layout.node_size; }
   NodeView node(std::int32_t id) const { return {at(id), layout}; }
+  // Brings a node into the cache before it is looked at.
+  void fetch(std::int32_t id) const {
+    for (std::size_t i = 0; i < layout.node_size; i += 64) __builtin_prefetch(at(id) + i);
+  }
   std::size_t size() const { return n_nodes * layout.node_size; }
 };
 

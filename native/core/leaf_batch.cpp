@@ -150,9 +150,9 @@ class LeafScorer {
     const bool is_item = leaf < forest_.n_items;
     const std::int32_t* const items = is_item ? &leaf : node.list();
     const std::size_t count = is_item ? 1 : static_cast<std::size_t>(node.n_descendants());
-    for (std::size_t i = 0; i < std::min(kFetchedAhead, count); ++i) fetch_node(forest_, items[i]);
+    for (std::size_t i = 0; i < std::min(kFetchedAhead, count); ++i) forest_.fetch(items[i]);
     for (std::size_t i = 0; i < count; ++i) {
-      if (i + kFetchedAhead < count) fetch_node(forest_, items[i + kFetchedAhead]);
+      if (i + kFetchedAhead < count) forest_.fetch(items[i + kFetchedAhead]);
       if (filter_ != nullptr && !filter_->passes(items[i])) continue;
       const NodeView item = forest_.node(items[i]);
       if (item.n_descendants() != 1) continue;  // a hole

@@ -1,8 +1,12 @@
 // A score and a number as one integer, in the order of pairs: what is sorted most is then compared fastest.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+#include "kernels/kernels.hpp"
 
 namespace dask_annoy {
 
@@ -23,6 +27,14 @@ inline float score_of(Ranked ranked) {
   float score;
   std::memcpy(&score, &bits, sizeof score);
   return score;
+}
+
+// Ascending; of numbers that are all different.
+inline void sort_ranked(Ranked* ranked, std::size_t n) {
+  if (n > kSortedAtMost) return std::sort(ranked, ranked + n);
+  Ranked sorted[kSortedAtMost];
+  kernels().sort_few(ranked, n, sorted);
+  std::copy_n(sorted, n, ranked);
 }
 
 }  // namespace dask_annoy

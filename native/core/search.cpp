@@ -31,7 +31,7 @@ class CandidateScorer {
     if (fetched_ > scored_) score(items.data() + scored_, fetched_ - scored_);
     scored_ = fetched_;
     fetched_ = std::min(items.size(), scored_ + kFetchedAtOnce);
-    for (std::size_t i = scored_; i < fetched_; ++i) fetch_node(forest_, items[i]);
+    for (std::size_t i = scored_; i < fetched_; ++i) forest_.fetch(items[i]);
   }
 
   void score_rest(const std::vector<std::int32_t>& items) {

@@ -29,6 +29,7 @@ class Shortlist {
     if (kept_.size() >= 2 * size_) cut();
   }
 
+  // In no order.
   const std::vector<Ranked>& best() {
     if (kept_.size() > size_) cut();
     return kept_;
@@ -38,8 +39,11 @@ class Shortlist {
   static constexpr float kNone = std::numeric_limits<float>::infinity();
 
   void cut() {
-    const auto last = kept_.begin() + static_cast<std::ptrdiff_t>(size_) - 1;
-    std::nth_element(kept_.begin(), last, kept_.end());
+    if (kept_.size() <= kSortedAtMost) {
+      sort_ranked(kept_.data(), kept_.size());
+    } else {
+      std::nth_element(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(size_) - 1, kept_.end());
+    }
     kept_.resize(size_);
     // What is as near as the last may come before it by its number.
     limit_ = std::nextafter(score_of(kept_.back()), kNone);

@@ -50,12 +50,6 @@ inline float child_priority(Metric metric, float parent, float margin, int side)
   return std::min(parent, side == 1 ? margin : -margin);
 }
 
-// Brings a node into the cache before it is looked at.
-inline void fetch_node(const Forest& forest, std::int32_t id) {
-  const char* const node = forest.at(id);
-  for (std::size_t at = 0; at < forest.layout.node_size; at += 64) __builtin_prefetch(node + at);
-}
-
 // Walks all trees best-first and hands the item numbers of each leaf to a visitor. Nodes lie all over the file, so most
 // of a walk would be waiting for memory: a node is fetched as soon as it is known to be visited before long.
 class Walk {
@@ -89,7 +83,7 @@ class Walk {
       return true;
     }
     queue_.pop();
-    if (!queue_.empty()) fetch_node(forest_, queue_.top().node);
+    if (!queue_.empty()) forest_.fetch(queue_.top().node);
     if (!is_item) return meet(visit.node, node.list(), static_cast<std::size_t>(n));
     return n != 1 || meet(visit.node, &visit.node, std::size_t{1});
   }
@@ -100,10 +94,10 @@ class Walk {
     const float margin = plane_margin(forest_.layout, split, query_);
     const int near = margin > 0.0f ? 1 : 0;
     // The near child keeps most of the priority. What comes next is in its place mostly, or is visited soon.
-    fetch_node(forest_, split.child(near));
+    forest_.fetch(split.child(near));
     queue_.replace_top(child_priority(metric, visit.priority, margin, near), split.child(near));
     queue_.push(child_priority(metric, visit.priority, margin, 1 - near), split.child(1 - near));
-    fetch_node(forest_, queue_.top().node);
+    forest_.fetch(queue_.top().node);
   }
 
   const Forest& forest_;

@@ -1,5 +1,6 @@
-// Kernels that tell which scores pass a limit, included by one source per instruction set after the registers of
-// kernels_impl.hpp, whose rules hold. Nearly all scores fail, so sixteen are decided by one test.
+// Kernels that tell which scores pass a limit, how many do, or which is the least; included by one source per
+// instruction set after the registers of kernels_impl.hpp, whose rules hold. Nearly all scores fail, so sixteen are
+// decided by one test.
 #pragma once
 
 namespace dask_annoy {
@@ -40,13 +41,56 @@ inline std::size_t find(std::size_t n, std::uint32_t* found, const Passes& passe
   return n_found;
 }
 
+// Of codes, from their sums.
+inline Vector scores_at(const std::int32_t* sums, const float* biases, std::size_t i, float factor) {
+  IntegerLanes sum;
+  std::memcpy(&sum, sums + i, sizeof sum);
+  return load(biases + i) + factor * __builtin_convertvector(sum, Vector);
+}
+
 std::size_t find_below(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
                        std::uint32_t* found) {
-  return find(n, found, [&](std::size_t i) {
-    IntegerLanes sum;
-    std::memcpy(&sum, sums + i, sizeof sum);
-    return load(biases + i) + factor * __builtin_convertvector(sum, Vector) < limit;
-  });
+  return find(n, found, [&](std::size_t i) { return scores_at(sums, biases, i, factor) < limit; });
+}
+
+std::size_t count_below(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit) {
+  IntegerLanes counts = {};
+  for (std::size_t i = 0; i < n; i += kVector) counts -= scores_at(sums, biases, i, factor) < limit;
+  std::size_t count = 0;
+  for (std::size_t lane = 0; lane < kVector; ++lane) count += static_cast<std::size_t>(counts[lane]);
+  return count;
+}
+
+// The least of a register's lanes.
+template <std::size_t N, class T, class Lanes>
+inline T least_of(Lanes lanes) {
+  if constexpr (N == 1) {
+    return lanes[0];
+  } else {
+    typedef T Half __attribute__((vector_size(N / 2 * sizeof(T))));
+    Half low, high;
+    std::memcpy(&low, &lanes, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&lanes) + sizeof low, sizeof high);
+    return least_of<N / 2, T>(low < high ? low : high);
+  }
+}
+
+std::size_t find_least(const std::int32_t* sums, const float* biases, std::size_t n, float factor) {
+  if (n == 0) return 0;
+  IntegerLanes places;
+  for (std::size_t lane = 0; lane < kVector; ++lane) places[lane] = static_cast<std::int32_t>(lane);
+  Vector least = scores_at(sums, biases, 0, factor);
+  IntegerLanes first = places;
+  for (std::size_t i = kVector; i < n; i += kVector) {
+    places += static_cast<std::int32_t>(kVector);
+    const Vector scores = scores_at(sums, biases, i, factor);
+    const IntegerLanes less = scores < least;
+    least = less ? scores : least;
+    first = less ? places : first;
+  }
+  const float score = least_of<kVector, float>(least);
+  const IntegerLanes none = IntegerLanes{} + 0x7fffffff;
+  return static_cast<std::size_t>(least_of<kVector, std::int32_t>(least == score ? first : none));
 }
 
 std::size_t find_not_above(const float* values, const float* scales, std::size_t n, float limit, std::uint32_t* found) {

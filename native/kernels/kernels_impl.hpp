@@ -207,7 +207,9 @@ void move_centroid(float* centroid, float keep, const float* x, float take, std:
 }  // namespace
 }  // namespace dask_annoy
 
+#include "kernels/coding_kernels_impl.hpp"
 #include "kernels/find_kernels_impl.hpp"
+#include "kernels/sort_kernels_impl.hpp"
 #include "kernels/tile_kernels_impl.hpp"
 
 namespace dask_annoy {
@@ -233,6 +235,14 @@ const Kernels DASK_ANNOY_TABLE = {
     sum_codes<Products, HalfBytes>,
     sum_codes<Differences, HalfBytes>,
     find_below,
+    count_below,
+    find_least,
+    sort_few,
+    largest_weight,
+    round_weights,
+    nearest_codes,
+    coded_squares,
+    add_scaled,
     score_tile<Product>,
     score_tile<SquaredDifference>,
     score_tile<AbsoluteDifference>,

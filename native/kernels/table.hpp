@@ -26,6 +26,9 @@ constexpr std::size_t kIntegersOfStep = 32;
 using SumCodes = void (*)(const std::uint8_t* const* queries, std::size_t n_queries, const std::uint8_t* blocks,
                           std::size_t n_blocks, std::size_t groups, std::int32_t* out);
 
+// What sort_few sorts at most.
+constexpr std::size_t kSortedAtMost = 128;
+
 // Rows that lie side by side are scored in whole tiles of so many.
 constexpr std::size_t kRowsOfTile = 16;
 
@@ -73,6 +76,30 @@ struct Kernels {
   // kItemsOfBlock, and `found` has room for n + 1.
   std::size_t (*find_below)(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit,
                             std::uint32_t* found);
+
+  // How many of bias + factor * sum are below the limit, and the first place of the least; `n` as above.
+  std::size_t (*count_below)(const std::int32_t* sums, const float* biases, std::size_t n, float factor, float limit);
+  std::size_t (*find_least)(const std::int32_t* sums, const float* biases, std::size_t n, float factor);
+
+  // The numbers, all different and at most kSortedAtMost, in ascending order.
+  void (*sort_few)(const std::uint64_t* numbers, std::size_t n, std::uint64_t* sorted);
+
+  // The largest |weight| of a vector's values, where weight = (value * scale - from) * step; NaN if there is one.
+  float (*largest_weight)(const float* vector, float scale, const float* from, const float* steps, std::size_t n);
+
+  // The weights / factor, cut to -most … most (which is below 128), rounded to the nearest, halves to even.
+  void (*round_weights)(const float* vector, float scale, const float* from, const float* steps, float factor,
+                        float most, std::size_t n, std::int8_t* rounded);
+
+  // (value * scale - low) / step, cut to 0 … highest (which is below 256), rounded to the nearest; 0 for NaN.
+  void (*nearest_codes)(const float* vector, float scale, const float* low, const float* steps, float highest,
+                        std::size_t n, std::uint8_t* codes);
+
+  // The sum of ((code - middle) * step)^2, in the order of lanes that kernels.hpp promises.
+  float (*coded_squares)(const std::uint8_t* codes, const float* steps, float middle, std::size_t n);
+
+  // sums[i] += vector[i] * scale, the product rounded to a float.
+  void (*add_scaled)(const float* vector, float scale, std::size_t n, double* sums);
 
   ScoreTile dot_tile;
   ScoreTile squared_l2_tile;

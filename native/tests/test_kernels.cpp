@@ -314,9 +314,124 @@ TEST_CASE("every table sums codes as plain loops do, and finds what is below a l
             const std::size_t n = k.find_below(sums.data(), biases.data(), n_items, 0.25f, limit, found.data());
             CHECK(std::vector<std::uint32_t>(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(n)) ==
                   expected);
+            CHECK(k.count_below(sums.data(), biases.data(), n_items, 0.25f, limit) == expected.size());
           }
+          const auto score = [&](std::size_t i) { return biases[i] + 0.25f * static_cast<float>(sums[i]); };
+          std::size_t least = 0;
+          for (std::size_t i = 1; i < n_items; ++i) least = score(i) < score(least) ? i : least;
+          CHECK(k.find_least(sums.data(), biases.data(), n_items, 0.25f) == least);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("of equal scores the first is the least, even if all are infinite") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    const Kernels& k = kernels_named(name);
+    for (const float value : {0.0f, -3.0f, infinity}) {
+      std::vector<float> biases(48, infinity);
+      const std::vector<std::int32_t> sums(48, 1);
+      for (const std::size_t first : {0, 5, 17, 40}) {
+        std::fill(biases.begin(), biases.end(), infinity);
+        for (std::size_t i = first; i < biases.size(); i += 7) biases[i] = value;
+        CHECK(k.find_least(sums.data(), biases.data(), 48, 2.0f) == (value == infinity ? 0 : first));
+      }
+    }
+    CHECK(k.find_least(nullptr, nullptr, 0, 1.0f) == 0);
+    CHECK(k.count_below(nullptr, nullptr, 0, 1.0f, infinity) == 0);
+  }
+}
+
+TEST_CASE("every table sorts a few numbers") {
+  Random random(17);
+  for (std::size_t n = 0; n <= kSortedAtMost; ++n) {
+    std::vector<std::uint64_t> numbers(n);
+    for (std::uint64_t& number : numbers) number = random.next() >> random.below(3) << 8 | (&number - numbers.data());
+    if (n > 2) numbers[n / 2] = 0, numbers[n / 3] = std::numeric_limits<std::uint64_t>::max();
+    std::vector<std::uint64_t> expected = numbers;
+    std::sort(expected.begin(), expected.end());
+    for (const std::string& name : available_kernels()) {
+      CAPTURE(name);
+      std::vector<std::uint64_t> sorted(n);
+      kernels_named(name).sort_few(numbers.data(), n, sorted.data());
+      CHECK(sorted == expected);
+    }
+  }
+}
+
+TEST_CASE("every table makes codes of vectors as plain loops do, whatever the width and the size of values") {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (std::size_t width = 1; width <= kWidest; width += width < 70 ? 1 : 23) {
+    std::vector<float> vector = uneven(width, 8), low = uneven(width, 9), steps = uneven(width, 10);
+    for (float& step : steps) step = std::fabs(step) / 16.0f;
+    if (width > 3) {
+      vector[width - 1] = 1e38f;
+      vector[1] = -1e38f;
+      steps[2] = kInfinity;
+    }
+    const float scale = 0.37f;
+    for (const float highest : {15.0f, 255.0f}) {
+      std::vector<std::uint8_t> expected(width);
+      for (std::size_t d = 0; d < width; ++d) {
+        const float code = (vector[d] * scale - low[d]) / steps[d];
+        expected[d] = static_cast<std::uint8_t>(code < highest ? code > 0.0f ? code + 0.5f : 0.0f : highest);
+      }
+      const float squares = in_lanes(width, [&](std::size_t d) {
+        const float x = (static_cast<float>(expected[d]) - highest / 2.0f) * low[d];
+        return x * x;
+      });
+      for (const std::string& name : available_kernels()) {
+        CAPTURE(name);
+        const Kernels& k = kernels_named(name);
+        std::vector<std::uint8_t> codes(width);
+        k.nearest_codes(vector.data(), scale, low.data(), steps.data(), highest, width, codes.data());
+        CHECK_MESSAGE(codes == expected, "width ", width);
+        CHECK(same_bits(k.coded_squares(codes.data(), low.data(), highest / 2.0f, width), squares));
+      }
+    }
+    vector = uneven(width, 8);
+    steps = uneven(width, 11);
+    for (const float most : {63.0f, 127.0f}) {
+      const auto weight = [&](std::size_t d) { return (vector[d] * scale - low[d]) * steps[d]; };
+      float largest = 0.0f;
+      for (std::size_t d = 0; d < width; ++d) largest = std::max(largest, std::fabs(weight(d)));
+      for (const float factor : {largest / most, largest / most / 3.0f, 0.5f}) {
+        std::vector<std::int8_t> expected(width);
+        for (std::size_t d = 0; d < width; ++d) {
+          expected[d] = static_cast<std::int8_t>(std::clamp(std::nearbyint(weight(d) / factor), -most, most));
+        }
+        for (const std::string& name : available_kernels()) {
+          CAPTURE(name);
+          const Kernels& k = kernels_named(name);
+          CHECK(same_bits(k.largest_weight(vector.data(), scale, low.data(), steps.data(), width), largest));
+          std::vector<std::int8_t> rounded(width);
+          k.round_weights(vector.data(), scale, low.data(), steps.data(), factor, most, width, rounded.data());
+          CHECK_MESSAGE(rounded == expected, "width ", width);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("halves are rounded to even, and every table adds up in double precision") {
+  const std::vector<float> halves = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 62.5f, 126.5f, -126.5f};
+  const std::vector<std::int8_t> expected = {0, 2, 2, 0, -2, -2, 62, 126, -126};
+  const std::vector<float> zeros(halves.size()), ones(halves.size(), 1.0f);
+  for (const std::string& name : available_kernels()) {
+    CAPTURE(name);
+    const Kernels& k = kernels_named(name);
+    std::vector<std::int8_t> rounded(halves.size());
+    k.round_weights(halves.data(), 1.0f, zeros.data(), ones.data(), 1.0f, 127.0f, halves.size(), rounded.data());
+    CHECK(rounded == expected);
+    for (std::size_t width = 1; width <= kWidest; width += 7) {
+      const std::vector<float> x = uneven(width, 12);
+      std::vector<double> sums(width, 1e-9), added = sums;
+      for (std::size_t i = 0; i < width; ++i) added[i] += static_cast<double>(x[i] * 0.3f);
+      k.add_scaled(x.data(), 0.3f, width, sums.data());
+      CHECK(sums == added);
     }
   }
 }
