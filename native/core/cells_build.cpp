@@ -49,18 +49,18 @@ class Means {
 // Adds vectors up, in the order in which they come.
 class Sum {
  public:
-  explicit Sum(const Layout& layout) : layout_(layout), sum_(layout.width) {}
+  explicit Sum(const Layout& layout) : layout_(layout), sum_(layout.width), ones_(64 * layout.words) {}
 
   void reset() {
     std::fill(sum_.begin(), sum_.end(), 0.0);
+    std::fill(ones_.begin(), ones_.end(), 0);
     weight_ = 0.0;
   }
 
   void add_item(const NodeView& item) {
     weight_ += 1.0;
     if (is_binary(layout_.metric)) {
-      const std::uint64_t* bits = item.bits();
-      for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += static_cast<double>(bits[d / 64] >> (d % 64) & 1);
+      kernels().count_ones(item.bits(), layout_.words, ones_.data());
       return;
     }
     const float* v = item.vector();
@@ -75,12 +75,16 @@ class Sum {
   double weight() const { return weight_; }
   void mean(float* to) const {
     const double share = weight_ > 0.0 ? 1.0 / weight_ : 0.0;
-    for (std::size_t d = 0; d < layout_.width; ++d) to[d] = static_cast<float>(sum_[d] * share);
+    const bool binary = is_binary(layout_.metric);
+    for (std::size_t d = 0; d < layout_.width; ++d) {
+      to[d] = static_cast<float>((binary ? sum_[d] + ones_[d] : sum_[d]) * share);
+    }
   }
 
  private:
   Layout layout_;
   std::vector<double> sum_;
+  std::vector<std::int32_t> ones_;  // of items' bits
   double weight_ = 0.0;
 };
 

@@ -1,5 +1,6 @@
-// Kernels that make codes of vectors, included by one source per instruction set after the registers of
-// kernels_impl.hpp, whose rules hold. Each element is computed on its own, so any register width gives the same codes.
+// Kernels that make codes of vectors and sums for their means, included by one source per instruction set after the
+// registers of kernels_impl.hpp, whose rules hold. Each element is computed on its own, so any register width gives the
+// same codes.
 #pragma once
 
 namespace dask_annoy {
@@ -62,6 +63,14 @@ float coded_squares(const std::uint8_t* codes, const float* steps, float middle,
 
 void add_scaled(const float* vector, float scale, std::size_t n, double* sums) {
   for (std::size_t i = 0; i < n; ++i) sums[i] += static_cast<double>(vector[i] * scale);
+}
+
+void count_ones(const std::uint64_t* bits, std::size_t words, std::int32_t* counts) {
+  for (std::size_t half = 0; half < 2 * words; ++half) {
+    const auto part = static_cast<std::uint32_t>(bits[half / 2] >> (half % 2 * 32));
+    std::int32_t* own = counts + 32 * half;
+    for (std::uint32_t i = 0; i < 32; ++i) own[i] += (part & (std::uint32_t{1} << i)) != 0 ? 1 : 0;
+  }
 }
 
 }  // namespace

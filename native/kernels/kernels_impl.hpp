@@ -243,6 +243,7 @@ const Kernels DASK_ANNOY_TABLE = {
     nearest_codes,
     coded_squares,
     add_scaled,
+    count_ones,
     score_tile<Product>,
     score_tile<SquaredDifference>,
     score_tile<AbsoluteDifference>,

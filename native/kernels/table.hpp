@@ -101,6 +101,9 @@ struct Kernels {
   // sums[i] += vector[i] * scale, the product rounded to a float.
   void (*add_scaled)(const float* vector, float scale, std::size_t n, double* sums);
 
+  // counts[i] += bit i, of 64 * words bits.
+  void (*count_ones)(const std::uint64_t* bits, std::size_t words, std::int32_t* counts);
+
   ScoreTile dot_tile;
   ScoreTile squared_l2_tile;
   ScoreTile l1_tile;

@@ -212,6 +212,26 @@ TEST_CASE("every table counts differing bits") {
   }
 }
 
+TEST_CASE("every table counts how often each bit is one") {
+  Random random(6);
+  for (const std::size_t words : {1, 4, 5}) {
+    std::vector<std::uint64_t> bits(3 * words);
+    for (auto& word : bits) word = random.next();
+    std::vector<std::int32_t> expected(64 * words, 5);
+    for (std::size_t i = 0; i < 64 * bits.size(); ++i) {
+      expected[i % (64 * words)] += static_cast<std::int32_t>(bits[i / 64] >> (i % 64) & 1);
+    }
+    for (const std::string& name : available_kernels()) {
+      CAPTURE(name);
+      std::vector<std::int32_t> counts(64 * words, 5);
+      for (std::size_t r = 0; r < 3; ++r) {
+        kernels_named(name).count_ones(bits.data() + r * words, words, counts.data());
+      }
+      CHECK(counts == expected);
+    }
+  }
+}
+
 TEST_CASE("every table moves a centroid to the same bits") {
   for (const std::string& name : available_kernels()) {
     CAPTURE(name);
