@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/cells.hpp"
+#include "core/means.hpp"
 #include "core/page_bound.hpp"
 #include "core/ranked.hpp"
 #include "core/tree.hpp"
@@ -13,80 +14,16 @@ namespace dask_annoy {
 
 namespace {
 
-constexpr int kSteps = 6;                // of Lloyd over the items
-constexpr int kGroupSteps = 4;           // of Lloyd over the means
-constexpr std::size_t kNearGroups = 12;  // whose cells an item may move to
+constexpr int kRoughSteps = 3;  // of Lloyd over the items
+constexpr int kSteps = 6;       // with those
+constexpr int kGroupSteps = 4;  // of Lloyd over the means
+// Groups whose cells an item may move to. First, when most items move, few do as well.
+constexpr std::size_t kNearAtFirst = 4;
+constexpr std::size_t kNearGroups = 16;
 constexpr std::size_t kCellsOfTask = 32;
 constexpr std::size_t kItemsAtOnce = 32;  // are moved
 constexpr std::size_t kAhead = 6;         // items fetched ahead, as their order in memory is random
 constexpr std::uint64_t kSeed = 0xce115;
-
-// Vectors of means: floats for all metrics, for hamming the share of ones of each bit.
-class Means {
- public:
-  Means() : Means(Layout::of(Metric::euclidean, 1), 0) {}
-  Means(const Layout& layout, std::size_t count) : layout_(layout), values_(count * layout.width) {}
-
-  float* at(std::size_t mean) { return values_.data() + mean * layout_.width; }
-  const float* at(std::size_t mean) const { return values_.data() + mean * layout_.width; }
-  std::size_t count() const { return layout_.width == 0 ? 0 : values_.size() / layout_.width; }
-
-  // As a coder takes items: floats, or words of the majority's bits in `words`.
-  const void* vector(std::size_t mean, std::vector<std::uint64_t>& words) const {
-    if (!is_binary(layout_.metric)) return at(mean);
-    words.assign(layout_.words, 0);
-    for (std::size_t d = 0; d < layout_.width; ++d) {
-      if (at(mean)[d] > 0.5f) words[d / 64] |= std::uint64_t{1} << (d % 64);
-    }
-    return words.data();
-  }
-
- private:
-  Layout layout_;
-  std::vector<float> values_;
-};
-
-// Adds vectors up, in the order in which they come.
-class Sum {
- public:
-  explicit Sum(const Layout& layout) : layout_(layout), sum_(layout.width), ones_(64 * layout.words) {}
-
-  void reset() {
-    std::fill(sum_.begin(), sum_.end(), 0.0);
-    std::fill(ones_.begin(), ones_.end(), 0);
-    weight_ = 0.0;
-  }
-
-  void add_item(const NodeView& item) {
-    weight_ += 1.0;
-    if (is_binary(layout_.metric)) {
-      kernels().count_ones(item.bits(), layout_.words, ones_.data());
-      return;
-    }
-    const float* v = item.vector();
-    kernels().add_scaled(v, unit_scale(layout_, v), layout_.width, sum_.data());
-  }
-
-  void add_mean(const float* mean, double weight) {
-    weight_ += weight;
-    for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += weight * static_cast<double>(mean[d]);
-  }
-
-  double weight() const { return weight_; }
-  void mean(float* to) const {
-    const double share = weight_ > 0.0 ? 1.0 / weight_ : 0.0;
-    const bool binary = is_binary(layout_.metric);
-    for (std::size_t d = 0; d < layout_.width; ++d) {
-      to[d] = static_cast<float>((binary ? sum_[d] + ones_[d] : sum_[d]) * share);
-    }
-  }
-
- private:
-  Layout layout_;
-  std::vector<double> sum_;
-  std::vector<std::int32_t> ones_;  // of items' bits
-  double weight_ = 0.0;
-};
 
 // Lists by key of what has that key, in the order of places: one allocation for all.
 struct Lists {
@@ -102,58 +39,6 @@ struct Lists {
     for (std::uint32_t i = 0; i < key.size(); ++i) members[next[key[i]]++] = i;
   }
   std::size_t size(std::size_t k) const { return starts[k + 1] - starts[k]; }
-};
-
-// Coded means, and the nearest of some of them.
-class CodedMeans {
- public:
-  CodedMeans(const Coder& coder, const Means& means) : coder_(coder), codes_(coder.groups()) {
-    codes_.resize((means.count() + kItemsOfBlock - 1) / kItemsOfBlock);
-    biases_.assign(codes_.n_blocks() * kItemsOfBlock, std::numeric_limits<float>::infinity());
-    std::vector<std::uint8_t> bytes(coder.bytes());
-    std::vector<std::uint64_t> words;
-    for (std::size_t m = 0; m < means.count(); ++m) {
-      biases_[m] = coder.code_item(means.vector(m, words), bytes.data());
-      codes_.put(m, bytes.data());
-    }
-  }
-
-  std::size_t n_blocks() const { return codes_.n_blocks(); }
-
-  // Sums of the queries with the means of some blocks, one query after the other.
-  void sum(const std::uint8_t* const* queries, std::size_t n_queries, std::size_t block, std::size_t n_blocks,
-           std::vector<std::int32_t>& sums) const {
-    const std::size_t needed = n_queries * n_blocks * kItemsOfBlock;
-    if (sums.size() < needed) sums.resize(needed);
-    coder_.sums()(queries, n_queries, codes_.at(block), n_blocks, codes_.groups(), sums.data());
-  }
-
-  // The nearest mean of the blocks, and its score, given a query's sums with them.
-  Ranked nearest(const std::int32_t* sums, float factor, std::size_t block, std::size_t n_blocks) const {
-    const float* biases = biases_.data() + block * kItemsOfBlock;
-    const std::size_t place = kernels().find_least(sums, biases, n_blocks * kItemsOfBlock, factor);
-    return ranked_as(score(biases[place], factor, sums[place]),
-                     static_cast<std::uint32_t>(block * kItemsOfBlock + place));
-  }
-
-  // All means, nearest first.
-  void rank(const std::uint8_t* query, float factor, std::size_t n_means, std::vector<std::int32_t>& sums,
-            std::vector<Ranked>& ranked) const {
-    sum(&query, 1, 0, n_blocks(), sums);
-    ranked.resize(n_means);
-    for (std::uint32_t m = 0; m < n_means; ++m) ranked[m] = ranked_as(score(biases_[m], factor, sums[m]), m);
-    sort_ranked(ranked.data(), n_means);
-  }
-
-  CodeBlocks take_codes() { return std::move(codes_); }
-  std::vector<float> take_biases() { return std::move(biases_); }
-
- private:
-  static float score(float bias, float factor, std::int32_t sum) { return bias + factor * static_cast<float>(sum); }
-
-  const Coder& coder_;
-  CodeBlocks codes_;
-  std::vector<float> biases_;
 };
 
 class CellBuilder {
@@ -181,7 +66,7 @@ class CellBuilder {
     for (int step = 0; step < kSteps && means.count() > 1; ++step) {
       group(partition, means);
       means = in_order_of_groups(means);
-      move_items(partition, means);
+      move_items(partition, means, step < kRoughSteps ? kNearAtFirst : kNearGroups);
       means = means_of_cells();
     }
     group(partition, means);
@@ -338,7 +223,7 @@ class CellBuilder {
     lists_.assign(cell_of_, n_cells_);
     Means means(layout_, n_cells_);
     each_range(n_cells_, 64, [&](std::size_t begin, std::size_t end) {
-      Sum sum(layout_);
+      VectorSum sum(layout_);
       for (std::size_t cell = begin; cell < end; ++cell) {
         sum.reset();
         const std::uint32_t* members = lists_.members.data() + lists_.starts[cell];
@@ -380,7 +265,7 @@ class CellBuilder {
   Means means_of_groups(const Means& means, std::size_t n_groups) {
     cells_of_group_.assign(group_of_, n_groups);
     Means grouped(layout_, n_groups);
-    Sum sum(layout_);
+    VectorSum sum(layout_);
     for (std::size_t g = 0; g < n_groups; ++g) {
       sum.reset();
       for (std::uint32_t i = cells_of_group_.starts[g]; i < cells_of_group_.starts[g + 1]; ++i) {
@@ -424,7 +309,7 @@ class CellBuilder {
 
   // One step of Lloyd: every item goes to the nearest mean among those of the groups that are nearest to its cell, and
   // those that share a block with them. The items of a cell are compared with the same means, several at a time.
-  void move_items(const Coder& coder, const Means& means) {
+  void move_items(const Coder& coder, const Means& means, std::size_t n_near) {
     const CodedMeans cells(coder, means);
     const CodedMeans groups(coder, group_means_);
     lists_.assign(cell_of_, n_cells_);
@@ -435,7 +320,7 @@ class CellBuilder {
       for (std::size_t c = begin; c < end; ++c) {
         const float factor = coder.code_query(means.vector(c, words), query.data());
         groups.rank(query.data(), factor, group_means_.count(), moved.sums, moved.near);
-        moved.near.resize(std::min(kNearGroups, moved.near.size()));
+        moved.near.resize(std::min(n_near, moved.near.size()));
         for (std::size_t i = lists_.starts[c]; i < lists_.starts[c + 1]; i += kItemsAtOnce) {
           move_some(coder, cells, lists_.members.data() + i,
                     std::min<std::size_t>(kItemsAtOnce, lists_.starts[c + 1] - i), moved);

@@ -61,17 +61,15 @@ std::size_t count_below(const std::int32_t* sums, const float* biases, std::size
   return count;
 }
 
-// The least of a register's lanes.
-template <std::size_t N, class T, class Lanes>
-inline T least_of(Lanes lanes) {
+// The least of a register's lanes, which are passed in memory: a register whose parts are taken would live there.
+template <std::size_t N, class T>
+inline T least_of(const T* lanes) {
   if constexpr (N == 1) {
     return lanes[0];
   } else {
-    typedef T Half __attribute__((vector_size(N / 2 * sizeof(T))));
-    Half low, high;
-    std::memcpy(&low, &lanes, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char*>(&lanes) + sizeof low, sizeof high);
-    return least_of<N / 2, T>(low < high ? low : high);
+    T halves[N / 2];
+    for (std::size_t i = 0; i < N / 2; ++i) halves[i] = lanes[i] < lanes[N / 2 + i] ? lanes[i] : lanes[N / 2 + i];
+    return least_of<N / 2, T>(halves);
   }
 }
 
@@ -88,9 +86,14 @@ std::size_t find_least(const std::int32_t* sums, const float* biases, std::size_
     least = less ? scores : least;
     first = less ? places : first;
   }
-  const float score = least_of<kVector, float>(least);
+  float scores[kVector];
+  const Vector all = least + 0.0f;  // a copy, so that the loop's register stays one
+  std::memcpy(scores, &all, sizeof scores);
   const IntegerLanes none = IntegerLanes{} + 0x7fffffff;
-  return static_cast<std::size_t>(least_of<kVector, std::int32_t>(least == score ? first : none));
+  const IntegerLanes firsts = least == least_of<kVector>(scores) ? first : none;
+  std::int32_t candidates[kVector];
+  std::memcpy(candidates, &firsts, sizeof candidates);
+  return static_cast<std::size_t>(least_of<kVector>(candidates));
 }
 
 std::size_t find_not_above(const float* values, const float* scales, std::size_t n, float limit, std::uint32_t* found) {
