@@ -26,36 +26,46 @@ float likely_limit(std::size_t n, std::size_t wanted, std::vector<float>& sample
   return sample[place];
 }
 
-// Of n scores, one that `wanted` are below and few more, looked for between the least and one that guessing gave:
-// counting costs much less than what it spares, choosing among those that are found. Infinity where n is small.
+// Fewer than wanted are below `low`, enough below `high`.
+struct Limits {
+  float low = -kNone;
+  float high = kNone;
+};
+
+// Of n scores, limits that few are between, looked for between the least and one that guessing gave: counting costs
+// much less than what it spares, choosing among those that are found. No limits where n is small.
 template <class ScoreAt, class Least, class CountBelow>
-float narrow_limit(std::size_t n, std::size_t wanted, const ScoreAt& score_at, const Least& least,
-                   const CountBelow& count_below) {
+Limits narrow_limits(std::size_t n, std::size_t wanted, const ScoreAt& score_at, const Least& least,
+                     const CountBelow& count_below) {
   constexpr std::size_t kSample = 32, kMostCounts = 8;
-  if (n < 2 * kSortedAtMost || wanted * 2 > n) return kNone;
+  if (n < 2 * kSortedAtMost || wanted * 2 > n) return {};
   Ranked sample[kSample];
   for (std::uint32_t i = 0; i < kSample; ++i) sample[i] = ranked_as(score_at(i * n / kSample), i);
   sort_ranked(sample, kSample);
-  float low = least(), high = kNone;
-  for (std::size_t place = wanted * kSample / n + 1; place < kSample; place = 2 * place) {
-    high = score_of(sample[place]);
-    if (count_below(high) >= wanted) break;
-    low = high;
-    high = kNone;
+  Limits limits{least(), kNone};
+  std::size_t below_high = 0;
+  for (std::size_t place = wanted * kSample / n + 1; place < kSample && below_high < wanted; place = 2 * place) {
+    const float limit = score_of(sample[place]);
+    below_high = count_below(limit);
+    (below_high < wanted ? limits.low : limits.high) = limit;
   }
-  if (high == kNone) return kNone;
+  if (below_high < wanted) return {};
+  // So that what is found can be sorted at once; if that is too much, what is between the limits.
   const std::size_t enough = wanted + wanted / 4 + 4;
-  for (std::size_t count = 0; count < kMostCounts; ++count) {
-    const float middle = low + (high - low) / 2.0f;
+  const std::size_t certain = enough <= kSortedAtMost ? 0 : wanted - wanted / 4;
+  std::size_t below_low = 0;
+  for (std::size_t count = 0; count < kMostCounts && (below_high > enough || below_low < certain); ++count) {
+    const float middle = limits.low + (limits.high - limits.low) / 2.0f;
     const std::size_t below = count_below(middle);
     if (below < wanted) {
-      low = middle;
+      limits.low = middle;
+      below_low = below;
     } else {
-      high = middle;
-      if (below <= enough) break;
+      limits.high = middle;
+      below_high = below;
     }
   }
-  return high;
+  return limits;
 }
 
 // How many cells hold so many items, if all are of the mean size.
@@ -65,20 +75,27 @@ std::size_t expected_cells(const Cells& cells, std::size_t items) {
   return static_cast<std::size_t>(static_cast<double>(items) / size) + 1;
 }
 
-// Leaves the nearest cells, as few as hold `budget` items, looked for among as many as would do if all were of the mean
-// size, and more of them until they do. False if all together hold less.
-bool keep_nearest(const Cells& cells, std::size_t budget, bool in_order, std::vector<Ranked>& ranked) {
-  std::size_t begin = 0, held = 0;
-  if (ranked.size() <= kSortedAtMost) {
-    sort_ranked(ranked.data(), ranked.size());
-    while (begin < ranked.size() && held < budget) held += cells.size_of(number_of(ranked[begin++]));
-  }
+// Leaves the nearest cells, as few as hold `budget` items. The first n_certain are nearer than the others, and less if
+// all are of the mean size. The others are looked for among as many as would do then, and more of them until they do.
+// False if all together hold less.
+bool keep_nearest(const Cells& cells, std::size_t budget, bool in_order, std::size_t n_certain,
+                  std::vector<Ranked>& ranked) {
+  const auto held_by = [&](std::size_t first, std::size_t last) {
+    std::size_t items = 0;
+    for (std::size_t i = first; i < last; ++i) items += cells.size_of(number_of(ranked[i]));
+    return items;
+  };
+  std::size_t begin = n_certain, held = held_by(0, n_certain);
+  if (held >= budget) begin = held = 0;
   while (begin < ranked.size() && held < budget) {
-    const std::size_t end = std::min(ranked.size(), begin + expected_cells(cells, budget - held));
-    const auto at = [&](std::size_t i) { return ranked.begin() + static_cast<std::ptrdiff_t>(i); };
-    if (end < ranked.size()) std::nth_element(at(begin), at(end), ranked.end());
-    std::size_t more = 0;
-    for (std::size_t i = begin; i < end; ++i) more += cells.size_of(number_of(ranked[i]));
+    std::size_t end = ranked.size();
+    if (end - begin > kSortedAtMost) {
+      const std::size_t expected = begin + expected_cells(cells, budget - held);
+      const auto at = [&](std::size_t i) { return ranked.begin() + static_cast<std::ptrdiff_t>(i); };
+      if (expected < end) std::nth_element(at(begin), at(expected), ranked.end());
+      end = std::min(end, expected);
+    }
+    const std::size_t more = held_by(begin, end);
     const bool last = held + more >= budget;
     if (in_order || last) sort_ranked(ranked.data() + begin, end - begin);
     if (!last) {
@@ -173,9 +190,9 @@ const std::vector<Ranked>& CellRanker::select(const Cells& cells, std::size_t q,
     for (const Ranked candidate : all) {
       if (candidate < last) ranked_.push_back(candidate);
     }
-    if (keep_nearest(cells, budget, in_order, ranked_)) return ranked_;
+    if (keep_nearest(cells, budget, in_order, 0, ranked_)) return ranked_;
     ranked_ = all;
-    keep_nearest(cells, budget, in_order, ranked_);
+    keep_nearest(cells, budget, in_order, 0, ranked_);
     return ranked_;
   }
   const std::size_t n_places = cells.means.n_blocks() * kItemsOfBlock;
@@ -186,11 +203,17 @@ const std::vector<Ranked>& CellRanker::select(const Cells& cells, std::size_t q,
   const float* biases = cells.mean_biases.data();
   const auto least = [&] { return score_at(k.find_least(sums, biases, n_places, factor)); };
   const auto count_below = [&](float limit) { return k.count_below(sums, biases, n_places, factor, limit); };
-  for (float limit = narrow_limit(cells.n_cells(), wanted, score_at, least, count_below);; limit = kNone) {
-    const std::size_t n_found = k.find_below(sums, biases, n_places, factor, limit, found_.data());
+  for (Limits limits = narrow_limits(cells.n_cells(), wanted, score_at, least, count_below);; limits = {}) {
+    const std::size_t n_found = k.find_below(sums, biases, n_places, factor, limits.high, found_.data());
     ranked_.resize(n_found);
-    for (std::size_t i = 0; i < n_found; ++i) ranked_[i] = ranked_as(score_at(found_[i]), found_[i]);
-    if (keep_nearest(cells, budget, in_order, ranked_) || limit == kNone) return ranked_;
+    std::size_t n_certain = 0, n_others = 0;
+    const float certain = in_order ? -kNone : limits.low;
+    for (std::size_t i = 0; i < n_found; ++i) {
+      const float score = score_at(found_[i]);
+      const std::size_t place = score < certain ? n_certain++ : n_found - ++n_others;
+      ranked_[place] = ranked_as(score, found_[i]);
+    }
+    if (keep_nearest(cells, budget, in_order, n_certain, ranked_) || limits.high == kNone) return ranked_;
   }
 }
 
