@@ -14,8 +14,8 @@ from dask_annoy.storage import IndexFolder, configure_cache
 
 # Processes that tests start get this process's path, and so can import what stands there.
 sys.path.append(str(Path(__file__).with_name("importable")))
-# They start from one that has imported the package, or each would take seconds.
-multiprocessing.get_context("forkserver").set_forkserver_preload(["dask_annoy"])
+# They start from one that has imported what they need, or each would take seconds.
+multiprocessing.get_context("forkserver").set_forkserver_preload(["dask_annoy", "dask_annoy.cluster", "dask.array"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
