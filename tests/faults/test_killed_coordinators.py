@@ -1,4 +1,4 @@
-"""The coordinator is killed before each change that it makes to storage: in every step of an index's life, in repairs."""
+"""The coordinator is killed before each change that it makes to storage: in steps of an index's life and in repairs."""
 
 from __future__ import annotations
 
