@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from dask_annoy_fault_kills import fingerprint
-from dask_annoy_fault_life import CONTENTS, STEPS, check_holds, opened, use_fresh_cache
+from dask_annoy_fault_life import CONTENTS, ROWS, RULES, STEPS, check_holds, opened, use_fresh_cache
 
+from dask_annoy import build_index
 from dask_annoy.errors import CorruptIndexError, IndexNotFoundError
 from dask_annoy.storage import IndexFolder, publish, put_if_absent
 from dask_annoy.vectors import patience
@@ -182,6 +185,25 @@ def test_a_body_that_stops_is_an_error_of_reading_a_source(
             file.read(0, 1000)
         monkeypatch.undo()
         assert file.read(0, 1000) == bytes(1000)
+
+
+def test_a_repair_gives_up_nothing_because_the_server_of_its_source_is_silent(
+    folder: IndexFolder, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO()
+    np.save(file, ROWS[:120])
+    folder.write_bytes("rows.npy", file.getvalue())
+    options = {"source_options": folder.storage_options}
+    index = build_index(folder.where("rows.npy"), tmp_path / "index", **RULES, **options, client=False)
+    (tmp_path / "index" / "shards" / index.manifest.shards[1].uuid / "forest.ann").unlink()
+    with monkeypatch.context() as patched, proxy.breaking(lambda _: "silence"):
+        patched.setattr(patience, "PATIENCE", 0.3)
+        with pytest.raises(TimeoutError, match="no whole answer"):
+            index.repair(drop=True, **options)
+    assert opened(IndexFolder(index.url), False).version == 1
+    report = index.repair(drop=True, **options)
+    assert ([shard.slot for shard in report.mended], report.lost) == ([1], ())
+    check_holds(report.index, {row: row for row in range(120)})
 
 
 # Publishing
