@@ -156,6 +156,8 @@ def _compacted(folder: IndexFolder, build_id: str) -> Inputs:
             if manifest.change_id != build_id or manifest.parent is None:
                 continue
             parent = read_manifest(folder, manifest.parent)
+        except TimeoutError:
+            raise
         except (DaskAnnoyError, OSError):
             continue
         kept = {entry.uuid for entry in manifest.shards}
