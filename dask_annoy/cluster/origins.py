@@ -60,6 +60,8 @@ def origin_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
     """The plan of a build that can be repeated byte by byte; SourceGoneError if it cannot."""
     try:
         plan = read_plan(folder, build_id)
+    except TimeoutError:
+        raise
     except (DaskAnnoyError, OSError) as error:
         raise SourceGoneError(f"the plan of its build cannot be read: {error}") from None
     if plan.builder_version != BUILDER_VERSION:
@@ -100,6 +102,8 @@ def open_origin(
             executor=executor,
             progress=progress,
         )
+    except TimeoutError:  # it may be there all the same: nothing is to be given up for a server's silence
+        raise
     except (DaskAnnoyError, OSError) as error:
         raise SourceGoneError(f"its source cannot be opened: {error}") from error
     try:
@@ -116,6 +120,8 @@ def _same(inputs: Inputs, plan: BuildPlan) -> Inputs:
     """The inputs, if they are what the plan was made for."""
     try:
         identity = inputs.identity()
+    except TimeoutError:
+        raise
     except (InvalidVectorsError, OSError) as error:
         raise SourceGoneError(f"its source cannot be read: {error}") from error
     if identity != plan.identity or inputs.n_rows != plan.n_rows:
@@ -150,6 +156,8 @@ def _compacted(folder: IndexFolder, build_id: str) -> Inputs:
             if manifest.change_id != build_id or manifest.parent is None:
                 continue
             parent = read_manifest(folder, manifest.parent)
+        except TimeoutError:
+            raise
         except (DaskAnnoyError, OSError):
             continue
         kept = {entry.uuid for entry in manifest.shards}

@@ -192,6 +192,7 @@ class _OpenShards:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._shards: OrderedDict[ShardHandle, Shard] = OrderedDict()
+        self._bytes = 0  # of their files in the local cache
         self._opening: dict[ShardHandle, threading.Lock] = {}
 
     def get(self, handle: ShardHandle) -> Shard:
@@ -208,6 +209,7 @@ class _OpenShards:
                 self._make_room(handle)
                 shard = Shard(handle)
                 with self._lock:
+                    self._bytes += 0 if handle in self._shards else _cached_bytes(handle)
                     self._shards[handle] = shard
                     self._opening.pop(handle, None)
         return shard
@@ -220,13 +222,17 @@ class _OpenShards:
 
     def _make_room(self, handle: ShardHandle) -> None:
         """Let go of shards that the local cache would need to evict: it never evicts what is mapped."""
-        bound = shared_cache().max_bytes
+        bound = shared_cache().max_bytes - _cached_bytes(handle)
         with self._lock:
-            used = sum(map(_cached_bytes, self._shards)) + _cached_bytes(handle)
-            for oldest in list(self._shards):
-                if len(self._shards) >= _MOST_OPEN or (used > bound and _cached_bytes(oldest)):
-                    del self._shards[oldest]
-                    used -= _cached_bytes(oldest)
+            # Not a pass over all that are open: each step of one hashes a handle with all that it holds.
+            while len(self._shards) >= _MOST_OPEN:
+                self._let_go(next(iter(self._shards)))
+            while self._bytes > max(bound, 0):
+                self._let_go(next(oldest for oldest in self._shards if _cached_bytes(oldest)))
+
+    def _let_go(self, handle: ShardHandle) -> None:
+        del self._shards[handle]
+        self._bytes -= _cached_bytes(handle)
 
 
 def _cached_bytes(handle: ShardHandle) -> int:

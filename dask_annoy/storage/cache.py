@@ -357,7 +357,7 @@ def _download(folder: IndexFolder, name: str, file: FileEntry, path: Path) -> No
     check_size(folder.size(name), file, where=folder.where(name))  # before a forged one fills the disk
     temporary = path.with_name(f"{uuid.uuid4().hex}.part")
     try:
-        folder.download(name, temporary)
+        folder.download(name, temporary, size=file.bytes)
         check_file(temporary, file, where=folder.where(name))
         temporary.replace(path)
     finally:

@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
 from dask_annoy.storage.local_files import TEMPORARY_PREFIX, staged
 from dask_annoy.vectors.filesystem import open_filesystem, public_url
+from dask_annoy.vectors.patience import ask
 
 __all__ = ["IndexFolder", "StoredFile", "check_name"]
 
@@ -67,7 +68,8 @@ class IndexFolder:
     """A folder at an fsspec URL: a small picklable description; the connection is made lazily, per process.
 
     Names are relative POSIX paths and are checked (`check_name`): nothing that a manifest says can leave the
-    folder. On local disk a half-written file is never visible under its final name.
+    folder. On local disk a half-written file is never visible under its final name. A remote server that does not
+    answer is a TimeoutError after some minutes: see `dask_annoy.vectors.patience`.
 
     Parameters
     ----------
@@ -178,11 +180,14 @@ class IndexFolder:
         if size == 0:  # a range request on an empty object is an error
             return b""
         fs, path = self._remote(name)
-        payload: bytes = fs.cat_file(path, start=0, end=size)
+        payload: bytes = ask(fs, "cat_file", path, start=0, end=size, where=self.where(name), transferred=size)
         return payload
 
-    def download(self, name: str, local_path: Path) -> None:
-        """Copy a file to `local_path`, which must be a private name: on failure it is removed."""
+    def download(self, name: str, local_path: Path, *, size: int | None = None) -> None:
+        """Copy a file to `local_path`, which must be a private name: on failure it is removed.
+
+        How long it may take follows from its size in bytes, which is looked up if it is not given.
+        """
         try:
             if self.is_local:
                 shutil.copyfile(self.local_path(name), local_path)
@@ -191,7 +196,8 @@ class IndexFolder:
             if self.protocol in _MEMORY:  # its open files share one position between threads
                 local_path.write_bytes(fs.cat_file(path))
             else:
-                fs.get_file(path, str(local_path))
+                transferred = self.size(name) if size is None else size
+                ask(fs, "get_file", path, str(local_path), where=self.where(name), transferred=transferred)
         except BaseException:
             local_path.unlink(missing_ok=True)
             raise
@@ -207,7 +213,7 @@ class IndexFolder:
         else:
             fs, path = self._remote(name)
             try:
-                listed = fs.ls(path, detail=True)
+                listed = ask(fs, "ls", path, detail=True, where=self.where(name))
             except (FileNotFoundError, NotADirectoryError):
                 return []
             # An object store also lists a folder's marker, or the path itself if that is a file.
@@ -229,7 +235,7 @@ class IndexFolder:
         root = self._filesystem()[1].strip("/") + "/"
         parent = path.strip("/") + "/"
         try:
-            found = fs.find(path, detail=True)
+            found = ask(fs, "find", path, detail=True, where=self.where(name) if name else self.display_url)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(
@@ -264,7 +270,7 @@ class IndexFolder:
         else:
             fs, remote = self._remote(name)
             with suppress(FileNotFoundError, NotADirectoryError):
-                info = fs.info(remote)
+                info = ask(fs, "info", remote, where=self.where(name))
                 if info["type"] == "file":
                     return int(info["size"])
         raise FileNotFoundError(errno.ENOENT, "No such file", self.where(name))
@@ -279,7 +285,7 @@ class IndexFolder:
                 temporary.replace(path)
             return
         fs, remote = self._writable(name)
-        fs.pipe_file(remote, payload)
+        ask(fs, "pipe_file", remote, payload, where=self.where(name), transferred=len(payload))
 
     def upload(self, local_path: Path, name: str) -> None:
         """Copy a local file to a name that nobody else uses."""
@@ -292,7 +298,8 @@ class IndexFolder:
                 temporary.replace(path)
             return
         fs, remote = self._writable(name)
-        fs.put_file(str(local_path), remote)
+        size = local_path.stat().st_size
+        ask(fs, "put_file", str(local_path), remote, where=self.where(name), transferred=size)
 
     def create(self, name: str, payload: bytes) -> None:
         """Write a file only if the name is free, whole or not at all.
@@ -324,7 +331,7 @@ class IndexFolder:
             with _memory_lock:
                 fs.pipe_file(remote, payload, mode="create")
         elif self.has_conditional_put:
-            fs.pipe_file(remote, payload, mode="create")
+            ask(fs, "pipe_file", remote, payload, mode="create", where=self.where(name), transferred=len(payload))
         else:
             if self.exists(name):
                 raise FileExistsError(errno.EEXIST, "File exists", self.where(name))
@@ -365,7 +372,8 @@ class IndexFolder:
         fs, path = self._remote(name)
         with suppress(FileNotFoundError, NotADirectoryError):
             parent = path.strip("/") + "/"
-            self._delete_remote([file for file in fs.find(path) if file.lstrip("/").startswith(parent)])
+            found = ask(fs, "find", path, where=self.where(name))
+            self._delete_remote([file for file in found if file.lstrip("/").startswith(parent)])
 
     # Private
 
@@ -394,7 +402,7 @@ class IndexFolder:
 
         def delete(path: str) -> None:
             with suppress(FileNotFoundError):
-                fs.rm_file(path)
+                ask(fs, "rm_file", path, where=self.display_url)
 
         with ThreadPoolExecutor(_DELETING_THREADS) as pool:
             list(pool.map(delete, paths))

@@ -11,6 +11,7 @@ from typing import Final
 
 from dask_annoy.errors import UnsupportedStorageError
 from dask_annoy.storage.folder import IndexFolder
+from dask_annoy.vectors import patience
 
 __all__ = ["prove_conditional_put", "put_if_absent"]
 
@@ -47,6 +48,8 @@ def put_if_absent(folder: IndexFolder, name: str, payload: bytes) -> bool:
     UnsupportedStorageError
         If the backend, or the server behind it, has no atomic "create if absent", unless the folder allows unsafe
         publishing.
+    TimeoutError
+        If the server does not answer; other errors as storage raises them. The file may be there or not.
     """
     if not payload:
         raise ValueError(f"{folder.where(name)} cannot be published empty")
@@ -57,13 +60,14 @@ def put_if_absent(folder: IndexFolder, name: str, payload: bytes) -> bool:
 
 def _put(folder: IndexFolder, name: str, payload: bytes) -> bool:
     pause = _FIRST_PAUSE
+    give_up = time.monotonic() + patience.PATIENCE
     for attempt in range(1, _ATTEMPTS + 1):
-        last = attempt == _ATTEMPTS
         try:
             folder.create(name, payload)
         except UnsupportedStorageError:
             raise
         except Exception as error:
+            last = attempt == _ATTEMPTS or time.monotonic() > give_up
             try:
                 standing = _standing(folder, name, len(payload))
             except Exception as unreadable:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from dask_annoy.errors import DaskAnnoyError, InvalidVectorsError
 from dask_annoy.vectors.filesystem import is_local, open_filesystem, public_url
+from dask_annoy.vectors.patience import ask
 
 __all__ = ["ByteReader", "SeekableFile", "StoredFile", "file_version"]
 
@@ -83,8 +84,8 @@ class StoredFile:
             Of the type ``error``, if it is a folder or its size is not known.
         """
         filesystem, path = open_filesystem(url, storage_options, error=error)
-        info = filesystem.info(path)
         name = public_url(url)
+        info = ask(filesystem, "info", path, where=name)
         if info.get("type") == "directory" or info.get("size") is None:
             kind = "a folder" if info.get("type") == "directory" else "of unknown size"
             raise error(f"{name} is {kind}: expected a file that can be read in parts")
@@ -106,7 +107,7 @@ class StoredFile:
             Of the type ``self.error``, if the file has changed.
         """
         filesystem, path = open_filesystem(self.url, self.storage_options, error=self.error)
-        size, version = file_version(filesystem, path, filesystem.info(path))
+        size, version = file_version(filesystem, path, ask(filesystem, "info", path, where=self.name))
         if (size, version) != (self.size, self.version):
             raise self.error(
                 f"{self.name} has changed since it was looked at: it had {self.size:,} bytes "
@@ -226,7 +227,10 @@ class _RangeReader(ByteReader):
     def _fetch(self, requests: list[list[Target]]) -> None:
         starts = [request[0][0] for request in requests]
         stops = [_end(request) for request in requests]
-        answers = self._filesystem.cat_ranges([self._path] * len(requests), starts, stops, on_error="raise")
+        answers = ask(
+            self._filesystem, "cat_ranges", [self._path] * len(requests), starts, stops, on_error="raise",
+            where=self.file.name, transferred=sum(stops) - sum(starts),
+        )  # fmt: skip
         for start, stop, request, answer in zip(starts, stops, requests, answers, strict=True):
             if len(answer) != stop - start:
                 raise self._too_short(start, stop - start, len(answer))

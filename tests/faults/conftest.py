@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import shutil
 import sys
@@ -14,8 +15,8 @@ from dask_annoy.storage import IndexFolder, configure_cache
 
 # Processes that tests start get this process's path, and so can import what stands there.
 sys.path.append(str(Path(__file__).with_name("importable")))
-# They start from one that has imported the package, or each would take seconds.
-multiprocessing.get_context("forkserver").set_forkserver_preload(["dask_annoy"])
+# They start from one that has imported what they need, or each would take seconds.
+multiprocessing.get_context("forkserver").set_forkserver_preload(["dask_annoy", "dask_annoy.cluster", "dask.array"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_full(request: pytest.FixtureRequest) -> bool:
     """Whether all faults are tried, and not only some of each kind."""
     return request.config.getoption("--faults") != "short"
+
+
+@pytest.fixture(autouse=True)
+def _own_time_limit(request: pytest.FixtureRequest) -> None:
+    """Tests with a limit of their own end, with all stacks, at that: not dumped before, from outside of Python."""
+    if request.node.get_closest_marker("timeout"):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

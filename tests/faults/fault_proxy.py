@@ -132,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: FaultProxy
     protocol_version = "HTTP/1.1"
     timeout = _PATIENCE
+    disable_nagle_algorithm = True  # or a body waits 40 ms for its head's receipt
 
     def log_message(self, *_: object) -> None:
         pass

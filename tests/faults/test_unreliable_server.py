@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from dask_annoy_fault_kills import fingerprint
-from dask_annoy_fault_life import CONTENTS, STEPS, check_holds, opened, use_fresh_cache
+from dask_annoy_fault_life import CONTENTS, ROWS, RULES, STEPS, check_holds, opened, use_fresh_cache
 
+from dask_annoy import build_index
 from dask_annoy.errors import CorruptIndexError, IndexNotFoundError
 from dask_annoy.storage import IndexFolder, publish, put_if_absent
+from dask_annoy.vectors import patience
+from dask_annoy.vectors.stored_file import StoredFile
 
 from .fault_proxy import FAULTS, KINDS, Fault, FaultProxy, Plan, Request, by_chance, nth
 
@@ -27,12 +33,20 @@ def proxy(s3_options: dict[str, Any]) -> Iterator[FaultProxy]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def _short_pauses() -> Iterator[None]:
+    """Clients made from now on try again soon: how often is what matters here, not how long they pause (seconds)."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("botocore.retryhandler.delay_exponential", lambda *_, **__: 0.01)
+        yield
+
+
 @pytest.fixture
-def folder(proxy: FaultProxy, s3: Any, tmp_path: Path) -> IndexFolder:
-    """An empty index folder behind the proxy; its client waits a second for an answer."""
+def folder(proxy: FaultProxy, s3: Any, tmp_path: Path, _short_pauses: None) -> IndexFolder:
+    """An empty index folder behind the proxy; its client waits less than a second for an answer."""
     use_fresh_cache(tmp_path / "cache")
-    patience = {"read_timeout": 1, "connect_timeout": 1, "retries": {"max_attempts": 2}}
-    return IndexFolder(f"{s3.url}/index", s3.options | {"endpoint_url": proxy.url, "config_kwargs": patience})
+    config = {"read_timeout": 0.4, "connect_timeout": 1, "retries": {"max_attempts": 2}}
+    return IndexFolder(f"{s3.url}/index", s3.options | {"endpoint_url": proxy.url, "config_kwargs": config})
 
 
 @pytest.fixture
@@ -106,6 +120,8 @@ def test_a_fault_without_end_is_an_error_and_the_same_command_finishes_later(
         pytest.skip("runs with --faults=full")
     monkeypatch.setattr(publish, "_FIRST_PAUSE", 0.01)
     STEPS["build"](folder, False)
+    if fault == "silence":
+        monkeypatch.setattr(patience, "PATIENCE", 3.0)  # s3fs and its client would ask 75 times
     with proxy.breaking(nth(kind, 2, fault, times=10**6)):
         error = None
         try:
@@ -113,9 +129,81 @@ def test_a_fault_without_end_is_an_error_and_the_same_command_finishes_later(
         except Exception as caught:
             error = caught
         assert not isinstance(error, CorruptIndexError)
+        if fault == "silence":
+            assert isinstance(error, TimeoutError)
+            assert "no whole answer" in str(error)
+    monkeypatch.undo()
     index = opened(reference, False)
     check_holds(index, CONTENTS["append" if index.version == 2 else "build"])
     check_holds(STEPS["append"](folder, False), CONTENTS["append"])
+
+
+# No answer
+
+
+ASKED: dict[str, Callable[[IndexFolder, Path], object]] = {
+    "read_bytes": lambda folder, _: folder.read_bytes("a/file"),
+    "size": lambda folder, _: folder.size("a/file"),
+    "list": lambda folder, _: folder.list("a"),
+    "files": lambda folder, _: folder.files("a"),
+    "download": lambda folder, path: folder.download("a/file", path / "copy", size=10),
+    "upload": lambda folder, path: folder.upload(path / "original", "a/file"),
+    "write_bytes": lambda folder, _: folder.write_bytes("a/file", b"content"),
+    "create": lambda folder, _: folder.create("a/file", b"content"),
+    "put_if_absent": lambda folder, _: put_if_absent(folder, "a/file", b"content"),
+    "delete": lambda folder, _: folder.delete(["a/file"]),
+    "delete_tree": lambda folder, _: folder.delete_tree("a"),
+    "source": lambda folder, _: StoredFile.look(folder.where("a/file"), folder.storage_options),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_server_that_never_answers_is_an_error_that_names_what_was_asked_for(
+    what: str, s3_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.3)
+    (tmp_path / "original").write_bytes(b"content")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        folder = IndexFolder("s3://bucket/index", s3_options | {"endpoint_url": endpoint})
+        with pytest.raises(TimeoutError, match=r"s3://bucket/index.*: no whole answer from the server") as caught:
+            ASKED[what](folder, tmp_path)
+    assert s3_options["secret"] not in str(caught.value)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_body_that_stops_is_an_error_of_reading_a_source(
+    folder: IndexFolder, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write_bytes("rows", bytes(1000))
+    with StoredFile.look(folder.where("rows"), folder.storage_options).open() as file:
+        monkeypatch.setattr(patience, "PATIENCE", 0.3)
+        with (
+            proxy.breaking(nth("read", 0, "silence", times=10**6)),
+            pytest.raises(TimeoutError, match="/rows: no whole answer"),
+        ):
+            file.read(0, 1000)
+        monkeypatch.undo()
+        assert file.read(0, 1000) == bytes(1000)
+
+
+def test_a_repair_gives_up_nothing_because_the_server_of_its_source_is_silent(
+    folder: IndexFolder, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO()
+    np.save(file, ROWS[:120])
+    folder.write_bytes("rows.npy", file.getvalue())
+    options = {"source_options": folder.storage_options}
+    index = build_index(folder.where("rows.npy"), tmp_path / "index", **RULES, **options, client=False)
+    (tmp_path / "index" / "shards" / index.manifest.shards[1].uuid / "forest.ann").unlink()
+    with monkeypatch.context() as patched, proxy.breaking(lambda _: "silence"):
+        patched.setattr(patience, "PATIENCE", 0.3)
+        with pytest.raises(TimeoutError, match="no whole answer"):
+            index.repair(drop=True, **options)
+    assert opened(IndexFolder(index.url), False).version == 1
+    report = index.repair(drop=True, **options)
+    assert ([shard.slot for shard in report.mended], report.lost) == ([1], ())
+    check_holds(report.index, {row: row for row in range(120)})
 
 
 # Publishing

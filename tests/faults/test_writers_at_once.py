@@ -94,7 +94,7 @@ def test_a_writer_presumed_lost_that_goes_on_after_another_has_committed_harms_n
     with writers.context.Pool(1) as pool:
         names = list(STEPS)
         source = lives[names[names.index(step) - 1]] if names.index(step) else None
-        changes = pool.apply_async(count_changes, (source, tmp_path / "undisturbed", step)).get(SECONDS)
+        changes = pool.apply_async(count_changes, (source, tmp_path / "undisturbed", STEPS[step])).get(SECONDS)
     points = range(2, changes, max(1, changes // (5 if is_full else 2)))
     for at in points:
         folder = placed(lives, step, tmp_path / str(at))

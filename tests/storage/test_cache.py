@@ -89,11 +89,11 @@ def test_threads_that_ask_at_the_same_time_share_one_download(
     downloads = []
     download = IndexFolder.download
 
-    def slow(self: IndexFolder, name: str, path: Path) -> None:
+    def slow(self: IndexFolder, name: str, path: Path, **options: Any) -> None:
         downloads.append(name)
         path.write_bytes(payload[:1000])  # what the cache of fsspec would serve to the others
         time.sleep(0.2)
-        download(self, name, path)
+        download(self, name, path, **options)
 
     monkeypatch.setattr(IndexFolder, "download", slow)
     store = ShardCache(directory, 1 << 30)
@@ -149,12 +149,12 @@ def test_an_interrupted_download_is_taken_over_by_a_waiting_thread(
     file, store = put(memory_folder, "forest.ann", b"forest"), ShardCache(directory, 100)
     download, started, turns = IndexFolder.download, threading.Event(), iter([True, False])
 
-    def interrupted(self: IndexFolder, name: str, path: Path) -> None:
+    def interrupted(self: IndexFolder, name: str, path: Path, **options: Any) -> None:
         if next(turns):
             started.set()
             time.sleep(0.2)
             raise KeyboardInterrupt
-        download(self, name, path)
+        download(self, name, path, **options)
 
     monkeypatch.setattr(IndexFolder, "download", interrupted)
     with ThreadPoolExecutor(2) as pool:
@@ -263,11 +263,11 @@ def test_a_full_disk_evicts_and_tries_once_more(memory_folder: IndexFolder, dire
     store.lease(memory_folder, PREFIX, [old]).release()
     download = IndexFolder.download
 
-    def full_unless_empty(self: IndexFolder, name: str, path: Path) -> None:
+    def full_unless_empty(self: IndexFolder, name: str, path: Path, **options: Any) -> None:
         if kept(directory) & {"old"}:
             path.write_bytes(b"n")
             raise OSError(errno.ENOSPC, "No space left on device")
-        download(self, name, path)
+        download(self, name, path, **options)
 
     monkeypatch.setattr(IndexFolder, "download", full_unless_empty)
     with store.lease(memory_folder, PREFIX, [new]) as lease:
