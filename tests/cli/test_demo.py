@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from dask_annoy.demo.questions import QUESTIONS
 class FirstRun:
     folder: Path
     done: subprocess.CompletedProcess[str]
-    seconds: float
 
     def answers_to(self, question: str) -> str:
         return self.done.stdout.partition(f"\n{question}\n")[2].partition("\n\n")[0]
@@ -27,14 +25,11 @@ class FirstRun:
 @pytest.fixture(scope="module")
 def first_run(process, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     folder = tmp_path_factory.mktemp("parent") / "a demo"
-    started = time.monotonic()
-    done = process("demo", "--folder", folder)
-    return FirstRun(folder, done, time.monotonic() - started)
+    return FirstRun(folder, process("demo", "--folder", folder))
 
 
-def test_the_first_run_answers_within_a_minute(first_run: FirstRun) -> None:
+def test_the_first_run_answers_every_question(first_run: FirstRun) -> None:
     assert first_run.done.returncode == 0, first_run.done.stderr
-    assert first_run.seconds < 60
     for question in QUESTIONS:
         assert first_run.answers_to(question), question
 
@@ -76,10 +71,8 @@ def test_the_lines_of_python_it_prints_open_the_index(first_run: FirstRun) -> No
     assert str(names["index"]).startswith("<ShardedIndex")
 
 
-def test_an_own_question_is_answered_in_seconds_without_building(first_run: FirstRun, call) -> None:
-    started = time.monotonic()
+def test_an_own_question_is_answered_without_building(first_run: FirstRun, call) -> None:
     done = call("demo", "--folder", first_run.folder, "--ask", "matrix inverse", "--ask", "ⵣⵣ", "-n", 5, "--json")
-    assert time.monotonic() - started < 10
     assert (done.exit_code, done.stderr) == (0, "")
     told = json.loads(done.stdout)
     assert told["steps"] == []
