@@ -1,5 +1,6 @@
 #include "core/cell_ranking.hpp"
 
+#include <cmath>
 #include <limits>
 
 namespace dask_annoy {
@@ -32,10 +33,11 @@ struct Limits {
   float high = kNone;
 };
 
-// Of n scores, limits that few are between, looked for between the least and one that guessing gave: counting costs
-// much less than what it spares, choosing among those that are found. No limits where n is small.
+// Of n scores, limits that few are between, looked for between the least and one that guessing gave, to the `finest`
+// difference that scores have: counting costs much less than what it spares, choosing among those that are found. No
+// limits where n is small.
 template <class ScoreAt, class Least, class CountBelow>
-Limits narrow_limits(std::size_t n, std::size_t wanted, const ScoreAt& score_at, const Least& least,
+Limits narrow_limits(std::size_t n, std::size_t wanted, float finest, const ScoreAt& score_at, const Least& least,
                      const CountBelow& count_below) {
   constexpr std::size_t kSample = 32, kMostCounts = 8;
   if (n < 2 * kSortedAtMost || wanted * 2 > n) return {};
@@ -44,22 +46,28 @@ Limits narrow_limits(std::size_t n, std::size_t wanted, const ScoreAt& score_at,
   sort_ranked(sample, kSample);
   Limits limits{least(), kNone};
   std::size_t below_high = 0;
-  for (std::size_t place = wanted * kSample / n + 1; place < kSample && below_high < wanted; place = 2 * place) {
-    const float limit = score_of(sample[place]);
-    below_high = count_below(limit);
-    (below_high < wanted ? limits.low : limits.high) = limit;
+  double below_low = 0.5;  // of which logarithms are taken
+  for (std::size_t place = wanted * kSample / n + 1; place < kSample; place = 2 * place) {
+    limits.high = score_of(sample[place]);
+    below_high = count_below(limits.high);
+    if (below_high >= wanted) break;
+    limits.low = limits.high;
+    below_low = std::max(0.5, static_cast<double>(below_high));
   }
   if (below_high < wanted) return {};
   // So that what is found can be sorted at once; if that is too much, what is between the limits.
   const std::size_t enough = wanted + wanted / 4 + 4;
   const std::size_t certain = enough <= kSortedAtMost ? 0 : wanted - wanted / 4;
-  std::size_t below_low = 0;
-  for (std::size_t count = 0; count < kMostCounts && (below_high > enough || below_low < certain); ++count) {
-    const float middle = limits.low + (limits.high - limits.low) / 2.0f;
+  for (std::size_t count = 0; count < kMostCounts && limits.high - limits.low > finest; ++count) {
+    if (below_high <= enough && below_low >= static_cast<double>(certain)) break;
+    // Among the nearest, the number below a limit grows about exponentially with it.
+    const double wished = below_high > enough ? 1.1 * static_cast<double>(wanted) : 0.9 * static_cast<double>(wanted);
+    const double share = std::log(wished / below_low) / std::log(static_cast<double>(below_high) / below_low);
+    const float middle = limits.low + (limits.high - limits.low) * static_cast<float>(std::clamp(share, 0.1, 0.9));
     const std::size_t below = count_below(middle);
     if (below < wanted) {
       limits.low = middle;
-      below_low = below;
+      below_low = std::max(0.5, static_cast<double>(below));
     } else {
       limits.high = middle;
       below_high = below;
@@ -203,7 +211,7 @@ const std::vector<Ranked>& CellRanker::select(const Cells& cells, std::size_t q,
   const float* biases = cells.mean_biases.data();
   const auto least = [&] { return score_at(k.find_least(sums, biases, n_places, factor)); };
   const auto count_below = [&](float limit) { return k.count_below(sums, biases, n_places, factor, limit); };
-  for (Limits limits = narrow_limits(cells.n_cells(), wanted, score_at, least, count_below);; limits = {}) {
+  for (Limits limits = narrow_limits(cells.n_cells(), wanted, factor, score_at, least, count_below);; limits = {}) {
     const std::size_t n_found = k.find_below(sums, biases, n_places, factor, limits.high, found_.data());
     ranked_.resize(n_found);
     std::size_t n_certain = 0, n_others = 0;

@@ -47,7 +47,7 @@ class CellRanker {
   template <class Choose>
   void nearest_of_each(const Cells& cells, const CodedQueries& queries, std::size_t budget, Cancellation& cancellation,
                        const Choose& choose) {
-    const std::size_t at_once = cells.are_ranked_by_groups() ? kQueriesByGroups : kQueriesOfTile;
+    const std::size_t at_once = cells.are_ranked_by_groups() ? kQueriesByGroups : queries_at_once(cells);
     for (std::size_t begin = 0; begin < queries.count; begin += at_once) {
       cancellation.check();
       const std::size_t count = std::min(at_once, queries.count - begin);
@@ -62,10 +62,17 @@ class CellRanker {
   void budgets(const Cells& cells, const CodedQuery& query, std::vector<std::size_t>& by_cell);
 
  private:
-  // Whose sums with all means stay in the second-level cache.
+  // Queries of a tile, at most. Kernels take eight at a time.
   static constexpr std::size_t kQueriesOfTile = 32;
+  // Their sums with all means are to stay in the second-level cache, beside the means.
+  static constexpr std::size_t kBytesOfSums = std::size_t{1} << 18;
   // Enough for tiles of queries that share a group.
   static constexpr std::size_t kQueriesByGroups = 256;
+
+  static std::size_t queries_at_once(const Cells& cells) {
+    const std::size_t fit = kBytesOfSums / (sizeof(std::int32_t) * std::max<std::size_t>(1, cells.n_cells()));
+    return std::clamp<std::size_t>(fit / 8 * 8, 8, kQueriesOfTile);
+  }
 
   void score(const Cells& cells, const CodedQueries& queries, std::size_t budget);
   void score_by_groups(const Cells& cells, const CodedQueries& queries, std::size_t budget);

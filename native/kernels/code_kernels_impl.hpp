@@ -376,6 +376,13 @@ void sum_codes(const std::uint8_t* const* queries, std::size_t n_queries, const 
     sum_queries<Op, Packing, kQueriesAtOnce, kBlocksAtOnce>(queries + q, blocks, n_blocks, groups, out + q * stride,
                                                             stride);
   }
+  if constexpr (kQueriesAtOnce >= 4) {
+    constexpr std::size_t kHalf = kQueriesAtOnce / 2;
+    for (; q + kHalf <= n_queries; q += kHalf) {
+      sum_queries<Op, Packing, kHalf, 2 * kBlocksAtOnce>(queries + q, blocks, n_blocks, groups, out + q * stride,
+                                                         stride);
+    }
+  }
   for (; q < n_queries; ++q) {
     sum_queries<Op, Packing, 1, kBlocksForOne>(queries + q, blocks, n_blocks, groups, out + q * stride, stride);
   }
