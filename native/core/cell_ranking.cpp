@@ -14,17 +14,16 @@ bool hold_enough(std::size_t held, std::size_t budget) {
   return held / kHeldByGroups >= std::max(budget, kLeastRanked);
 }
 
-// Of n scores, one that about `wanted` are below, guessed from some of them; infinity where that would not help.
-template <class ScoreAt>
-float likely_limit(std::size_t n, std::size_t wanted, std::vector<float>& sample, const ScoreAt& score_at) {
-  constexpr std::size_t kSample = 128;
-  if (n < 4 * kSample) return kNone;
-  const std::size_t place = wanted * kSample / n * 5 / 4 + 6;
+// A score that about `wanted` of these are below, guessed from some of them; infinity where that would not help.
+float likely_limit(const std::vector<Ranked>& all, std::size_t wanted) {
+  constexpr std::size_t kSample = kSortedAtMost;
+  if (all.size() < 4 * kSample) return kNone;
+  const std::size_t place = wanted * kSample / all.size() * 5 / 4 + 6;
   if (place >= kSample / 2) return kNone;
-  sample.resize(kSample);
-  for (std::size_t i = 0; i < kSample; ++i) sample[i] = score_at(i * n / kSample);
-  std::nth_element(sample.begin(), sample.begin() + static_cast<std::ptrdiff_t>(place), sample.end());
-  return sample[place];
+  Ranked sample[kSample];
+  for (std::size_t i = 0; i < kSample; ++i) sample[i] = all[i * all.size() / kSample];
+  sort_ranked(sample, kSample);
+  return score_of(sample[place]);
 }
 
 // Fewer than wanted are below `low`, enough below `high`.
@@ -192,8 +191,7 @@ const std::vector<Ranked>& CellRanker::select(const Cells& cells, std::size_t q,
   std::size_t wanted = expected_cells(cells, budget);
   if (cells.are_ranked_by_groups()) {
     const std::vector<Ranked>& all = candidates_[q];
-    const float limit = likely_limit(all.size(), wanted, sample_, [&](std::size_t i) { return score_of(all[i]); });
-    const Ranked last = ranked_as(limit, 0);
+    const Ranked last = ranked_as(likely_limit(all, wanted), 0);
     ranked_.clear();
     for (const Ranked candidate : all) {
       if (candidate < last) ranked_.push_back(candidate);

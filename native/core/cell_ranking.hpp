@@ -82,7 +82,6 @@ class CellRanker {
   std::vector<std::int32_t> sums_;
   std::vector<std::uint32_t> found_;
   std::vector<Ranked> ranked_;
-  std::vector<float> sample_;
   std::vector<Ranked> groups_;                                // nearest first
   std::vector<std::vector<std::uint32_t>> queries_of_group_;  // that look into it
   std::vector<std::vector<Ranked>> candidates_;               // by query, the cells of its groups

@@ -66,7 +66,6 @@ class VectorSum {
     for (std::size_t d = 0; d < layout_.width; ++d) sum_[d] += weight * static_cast<double>(mean[d]);
   }
 
-  double weight() const { return weight_; }
   void mean(float* to) const {
     const double share = weight_ > 0.0 ? 1.0 / weight_ : 0.0;
     const bool binary = is_binary(layout_.metric);
