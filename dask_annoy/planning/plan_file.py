@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import ValidationError
-
 from dask_annoy.errors import CorruptIndexError
 from dask_annoy.planning.plan import BuildPlan
 from dask_annoy.storage import IndexFolder, plan_name, put_if_absent
+from dask_annoy.storage.document import parse_sealed, sealed
 
 __all__ = ["read_plan", "write_plan"]
 
@@ -18,7 +17,7 @@ _MAX_BYTES: Final = 128 * 2**20
 
 def write_plan(folder: IndexFolder, plan: BuildPlan) -> None:
     """Publish a plan that has a build id, unless it is there already."""
-    put_if_absent(folder, plan_name(str(plan.build_id)), plan.model_dump_json(indent=1).encode())
+    put_if_absent(folder, plan_name(str(plan.build_id)), sealed(plan))
 
 
 def read_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
@@ -32,12 +31,8 @@ def read_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
         If it is damaged, of another build, or by another release that writes other plans.
     """
     name = plan_name(build_id)
-    payload = folder.read_bytes(name, max_bytes=_MAX_BYTES)
-    try:
-        plan = BuildPlan.model_validate_json(payload)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise CorruptIndexError(f"{folder.where(name)} is not a valid plan: {problem['msg'][:300]}") from None
+    where, payload = folder.where(name), folder.read_bytes(name, max_bytes=_MAX_BYTES)
+    plan = parse_sealed(BuildPlan, payload, where=where, what="plan", max_bytes=_MAX_BYTES)
     if plan.build_id != build_id:
-        raise CorruptIndexError(f"{folder.where(name)} says that it is the plan of another build")
+        raise CorruptIndexError(f"{where} says that it is the plan of another build")
     return plan

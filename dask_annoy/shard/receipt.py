@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from dask_annoy.errors import CorruptIndexError
 from dask_annoy.storage import (
@@ -20,7 +20,7 @@ from dask_annoy.storage import (
     shard_folder,
     shared_cache,
 )
-from dask_annoy.storage.document import Document
+from dask_annoy.storage.document import Document, parse_sealed, sealed
 
 __all__ = [
     "CopyReceipt",
@@ -37,6 +37,7 @@ __all__ = [
 _MAX_RECEIPT_BYTES: Final = 64 * 2**20
 _DISTANCE: Final = np.dtype("<f4")
 _BUDGET: Final = np.dtype("<i8")
+_MOST_BUDGET: Final = 2**62
 
 
 class RecallTrace(Document):
@@ -52,8 +53,11 @@ class RecallTrace(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        self.distance_array()
-        self.budget_array()
+        if np.isnan(self.distance_array()).any():
+            raise ValueError("a distance is no number")
+        budgets = self.budget_array()
+        if ((budgets < -1) | (budgets > _MOST_BUDGET)).any():
+            raise ValueError(f"a budget is not in the range -1 to {_MOST_BUDGET}")
         return self
 
     @classmethod
@@ -87,24 +91,24 @@ class CopyReceipt(Document):
     entry: ShardEntry
 
 
+AnyReceipt = TypeVar("AnyReceipt", ShardReceipt, CopyReceipt)
+
+
 def write_copy_receipt(folder: IndexFolder, receipt: CopyReceipt) -> None:
     """Publish the receipt of a copy; the shard's files and deletion set must all be in place."""
     name = receipt_name(receipt.copy_id, receipt.entry.slot, receipt.entry.uuid)
-    folder.write_bytes(name, receipt.model_dump_json(indent=1).encode())
+    folder.write_bytes(name, sealed(receipt))
 
 
 def read_copy_receipt(folder: IndexFolder, name: str) -> CopyReceipt | None:
     """Read a receipt that `list_receipts` has found; None if it is damaged, or gone."""
-    try:
-        return CopyReceipt.model_validate_json(folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES))
-    except (ValidationError, CorruptIndexError, FileNotFoundError):
-        return None
+    return _read(CopyReceipt, folder, name)
 
 
 def write_receipt(folder: IndexFolder, receipt: ShardReceipt) -> None:
     """Publish a receipt; the shard's files must all be in place."""
     name = receipt_name(receipt.build_id, receipt.entry.slot, receipt.attempt)
-    folder.write_bytes(name, receipt.model_dump_json(indent=1).encode())
+    folder.write_bytes(name, sealed(receipt))
 
 
 def list_receipts(folder: IndexFolder, build_id: str) -> dict[int, tuple[str, ...]]:
@@ -145,9 +149,8 @@ def sound_receipt(
         Uuids of shards that are not to be taken.
     """
     for name in sorted(names):
-        try:
-            receipt = ShardReceipt.model_validate_json(folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES))
-        except (ValidationError, CorruptIndexError, FileNotFoundError):
+        receipt = _read(ShardReceipt, folder, name)
+        if receipt is None:
             continue
         entry = receipt.entry
         if receipt.build_id != build_id or entry.slot != slot or entry.uuid in without:
@@ -155,6 +158,15 @@ def sound_receipt(
         if _is_complete(folder, entry) and _is_sound(folder, entry):
             return receipt
     return None
+
+
+def _read(kind: type[AnyReceipt], folder: IndexFolder, name: str) -> AnyReceipt | None:
+    """A receipt; None if it is damaged, or gone."""
+    try:
+        payload = folder.read_bytes(name, max_bytes=_MAX_RECEIPT_BYTES)
+        return parse_sealed(kind, payload, where=folder.where(name), what="receipt", max_bytes=_MAX_RECEIPT_BYTES)
+    except (CorruptIndexError, FileNotFoundError):
+        return None
 
 
 def _is_complete(folder: IndexFolder, entry: ShardEntry) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from dask_annoy.errors import CorruptIndexError, FormatVersionError
 
-__all__ = ["SEAL_FIELD", "Document", "parse_versioned", "sealed"]
+__all__ = ["SEAL_FIELD", "Document", "parse_sealed", "parse_versioned", "sealed"]
 
 #: The last field of a sealed document: the SHA-256 of all bytes before it, in hexadecimal.
 SEAL_FIELD: Final = "sha256"
@@ -31,6 +31,17 @@ def sealed(document: Document) -> bytes:
     """The document as indented JSON that ends with its own checksum: a flipped bit is noticed, wherever it is."""
     body = document.model_dump_json(indent=2).encode().removesuffix(b"\n}")
     return body + f',\n  "{SEAL_FIELD}": "{hashlib.sha256(body).hexdigest()}"\n}}'.encode()
+
+
+def parse_sealed(
+    model: type[AnyDocument], payload: bytes, *, where: str, what: str, max_bytes: int
+) -> AnyDocument:  # fmt: skip
+    """Read a document that `sealed` has written, and that belongs to one release: its format has no number.
+
+    Parameters and errors are those of `parse_versioned`.
+    """
+    _check_size(payload, where, what, max_bytes)
+    return _parse(model, payload, where, what, is_sealed=True)
 
 
 def parse_versioned(
@@ -71,26 +82,41 @@ def parse_versioned(
     CorruptIndexError
         If it is damaged, cut or forged; names the file and the first problem.
     """
-    if len(payload) > max_bytes:
-        raise CorruptIndexError(f"{where} has {len(payload)} bytes: a {what} has at most {max_bytes}")
+    _check_size(payload, where, what, max_bytes)
     try:
         found = _FIELDS.validate_json(payload).get(version_field)
-        if type(found) is int and found > newest:
-            raise FormatVersionError(
-                f"{where} has the format version {_brief(found)}, and this release knows those up to {newest}: "
-                "upgrade dask-annoy"
-            )
-        seal = _SEAL.search(payload, max(0, len(payload) - _LONGEST_SEAL)) if is_sealed else None
-        body = payload if seal is None else payload[: seal.start()]
+    except ValidationError as error:
+        raise _invalid(where, what, _first_problem(error)) from None
+    if type(found) is int and found > newest:
+        raise FormatVersionError(
+            f"{where} has the format version {_brief(found)}, and this release knows those up to {newest}: "
+            "upgrade dask-annoy"
+        )
+    return _parse(model, payload, where, what, is_sealed)
+
+
+def _check_size(payload: bytes, where: str, what: str, max_bytes: int) -> None:
+    if len(payload) > max_bytes:
+        raise CorruptIndexError(f"{where} has {len(payload)} bytes: a {what} has at most {max_bytes}")
+
+
+def _parse(model: type[AnyDocument], payload: bytes, where: str, what: str, is_sealed: bool) -> AnyDocument:
+    seal = _SEAL.search(payload, max(0, len(payload) - _LONGEST_SEAL)) if is_sealed else None
+    body = payload if seal is None else payload[: seal.start()]
+    try:
         document = model.model_validate_json(payload if seal is None else body + b"}")
     except ValidationError as error:
-        raise CorruptIndexError(f"{where} is not a valid {what}: {_first_problem(error)}") from None
+        raise _invalid(where, what, _first_problem(error)) from None
     if is_sealed:
         if seal is None:
-            raise CorruptIndexError(f"{where} is not a valid {what}: it does not end with its checksum")
+            raise _invalid(where, what, "it does not end with its checksum")
         if hashlib.sha256(body).hexdigest().encode() != seal[1]:
-            raise CorruptIndexError(f"{where} is not a valid {what}: its bytes do not have the checksum at its end")
+            raise _invalid(where, what, "its bytes do not have the checksum at its end")
     return document
+
+
+def _invalid(where: str, what: str, problem: str) -> CorruptIndexError:
+    return CorruptIndexError(f"{where} is not a valid {what}: {problem}")
 
 
 _FIELDS = TypeAdapter(dict[str, Any])

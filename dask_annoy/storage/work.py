@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from dask_annoy.storage.document import Document, parse_versioned
+from dask_annoy.storage.document import Document, parse_versioned, sealed
 from dask_annoy.storage.folder import IndexFolder
 from dask_annoy.storage.layout import WORK, work_name
 
@@ -60,7 +60,9 @@ def is_being_cleaned_up(folder: IndexFolder, version: int) -> bool:
             with suppress(FileNotFoundError):
                 payload = folder.read_bytes(path, max_bytes=_MAX_BYTES)
                 where = folder.where(path)
-                mark = parse_versioned(_Mark, payload, where=where, what="mark", newest=_FORMAT, max_bytes=_MAX_BYTES)
+                mark = parse_versioned(
+                    _Mark, payload, where=where, what="mark", newest=_FORMAT, max_bytes=_MAX_BYTES, is_sealed=True
+                )
                 if version in mark.versions:
                     return True
     return False
@@ -68,7 +70,7 @@ def is_being_cleaned_up(folder: IndexFolder, version: int) -> bool:
 
 @contextmanager
 def _marked(folder: IndexFolder, name: str, mark: _Mark) -> Iterator[None]:
-    folder.write_bytes(work_name(name), mark.model_dump_json().encode())
+    folder.write_bytes(work_name(name), sealed(mark))
     try:
         yield
     finally:

@@ -31,7 +31,9 @@ from dask_annoy import ShardedIndex, build_index, open_index, plan_index
 from dask_annoy.cli import annoy
 from dask_annoy.errors import IndexExistsError, IndexNotFoundError, InvalidIdsError, UnfinishedBuildWarning
 from dask_annoy.planning import plan as plan_module
+from dask_annoy.shard import read_receipts
 from dask_annoy.storage import IndexFolder
+from dask_annoy.storage.document import sealed
 
 from .conftest import fingerprint
 
@@ -236,11 +238,11 @@ def test_a_forged_receipt_is_not_believed(npy: Path, tmp_path: Path, undisturbed
     url = tmp_path / "index"
     kill_at("the commit is near", 1, tmp_path, "annoy", *command(
         "build", npy, url, "--shard-rows", SHARD_ROWS, "--n-trees", TREES, options={}))  # fmt: skip
-    paths = sorted(url.glob("builds/*/[0-9]*.json"))
-    first, second = paths[0], paths[1]
-    document = json.loads(second.read_text())
-    document["entry"]["slot"] = int(first.name.split(".")[0])  # sound files, of other rows
-    first.write_text(json.dumps(document))
+    first, second, *_ = sorted(url.glob("builds/*/[0-9]*.json"))
+    slot, other = (int(path.name.split(".")[0]) for path in (first, second))
+    receipt = read_receipts(IndexFolder(str(url)), first.parent.name)[other]
+    entry = receipt.entry.model_copy(update={"slot": slot})  # sound files, of other rows
+    first.write_bytes(sealed(receipt.model_copy(update={"entry": entry})))
     assert fingerprint(build_index(npy, url, **OPTIONS, client=False)) == undisturbed
 
 

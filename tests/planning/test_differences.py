@@ -9,6 +9,7 @@ import pytest
 from dask_annoy.errors import CorruptIndexError
 from dask_annoy.planning import differences, read_plan, write_plan
 from dask_annoy.storage import IndexFolder, plan_name
+from dask_annoy.storage.document import sealed
 
 from .test_plan import plan
 
@@ -65,7 +66,9 @@ def test_a_plan_comes_back_from_storage_and_a_damaged_one_does_not(tmp_path: Any
     assert read_plan(folder, build_id) == made
     path = folder.local_path(plan_name(build_id))
     payload = path.read_text()
-    for wrong in (payload[:-20], payload.replace(build_id, "b" * 32), payload.replace('"n_rows"', '"rows"'), "null"):
+    of_another = sealed(made.model_copy(update={"build_id": "b" * 32})).decode()
+    for wrong in (payload[:-20], of_another, payload.replace('"seed": 3', '"seed": 2'), "null"):
+        assert wrong != payload
         path.write_text(wrong)
         with pytest.raises(CorruptIndexError, match=r"plan\.json"):
             read_plan(folder, build_id)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ConfigDict
 
 from dask_annoy.shard import (
     RecallTrace,
+    ShardReceipt,
     build_shard,
     list_receipts,
     read_receipts,
@@ -16,6 +19,7 @@ from dask_annoy.shard import (
     write_receipt,
 )
 from dask_annoy.storage import IndexFolder, receipt_name, receipts_folder, shard_folder
+from dask_annoy.storage.document import Document, sealed
 
 from .conftest import MakeTask
 
@@ -56,37 +60,69 @@ def test_a_shard_that_is_not_wanted_is_passed_over(make_task: MakeTask, folder: 
     assert sound_receipt(folder, task.build_id, 1, names) is None
 
 
+def with_bit_flipped(payload: bytes, bit: int) -> bytes:
+    changed = bytearray(payload)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
 def damaged(payload: bytes) -> list[bytes]:
-    document: dict[str, Any] = json.loads(payload)
-
-    def changed(**changes: Any) -> bytes:
-        return json.dumps({**document, **changes}).encode()
-
-    trace, entry = document["trace"], document["entry"]
+    in_figures = payload.index(b'"distances"') + 40
     return [
         b"",
         payload[: len(payload) // 2],
         b"\xff" + payload,
         b"null",
+        *(with_bit_flipped(payload, bit) for bit in range(8 * in_figures, 8 * in_figures + 64)),
+        *(with_bit_flipped(payload, bit) for bit in range(3, 8 * len(payload), 997)),
+    ]
+
+
+def forged(receipt: ShardReceipt) -> list[bytes]:
+    """What it would be if somebody had written it who knows how."""
+    document: dict[str, Any] = json.loads(receipt.model_dump_json())
+
+    def changed(**changes: Any) -> bytes:
+        return sealed(ForgedDocument.model_validate({**document, **changes}))
+
+    trace, entry = document["trace"], document["entry"]
+    distances, budgets = receipt.trace.distance_array().copy(), receipt.trace.budget_array().copy()
+    distances[0, 0], budgets[0, 0] = np.nan, 2**63 - 1
+    return [
         changed(build_id="b" * 32),
         changed(entry={**entry, "slot": 1}),
         changed(entry={**entry, "uuid": "../../../etc"}),
         changed(entry={**entry, "files": [{"name": "../../forest.ann", "bytes": 1, "sha256": "0" * 64}]}),
         changed(trace={**trace, "distances": "no base64"}),
+        changed(trace={**trace, "distances": base64.b64encode(distances.tobytes()).decode()}),
         changed(trace={**trace, "budgets": trace["budgets"][:-8]}),
+        changed(trace={**trace, "budgets": base64.b64encode(budgets.tobytes()).decode()}),
+        changed(trace={**trace, "budgets": base64.b64encode((budgets * 0 - 2).tobytes()).decode()}),
         changed(trace={**trace, "rows": 10**9}),
         changed(more=1),
     ]
 
 
-def test_a_damaged_receipt_is_passed_over(make_task: MakeTask, folder: IndexFolder) -> None:
+class ForgedDocument(Document):
+    """Takes everything."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@pytest.mark.parametrize("is_forged", [False, True], ids=["damaged", "forged"])
+def test_a_receipt_that_is_not_as_it_was_written_is_passed_over(
+    make_task: MakeTask, folder: IndexFolder, is_forged: bool
+) -> None:
     task = make_task(ROWS)
     receipt = build_shard(task)
     path = folder.local_path(receipt_name(task.build_id, 0, receipt.attempt))
-    for payload in damaged(path.read_bytes()):
+    sound = path.read_bytes()
+    assert sealed(ForgedDocument.model_validate_json(receipt.model_dump_json())) == sound
+    for payload in forged(receipt) if is_forged else damaged(sound):
         path.write_bytes(payload)
-        assert read_receipts(folder, task.build_id) == {}
+        assert read_receipts(folder, task.build_id) == {}, payload[:80]
     write_receipt(folder, receipt)
+    assert path.read_bytes() == sound
     assert read_receipts(folder, task.build_id) == {0: receipt}
 
 

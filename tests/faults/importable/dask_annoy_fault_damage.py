@@ -18,7 +18,7 @@ from dask_annoy_fault_life import CONTENTS, EVERYTHING, ROWS, RULES, built, chec
 
 from dask_annoy import build_index
 from dask_annoy.errors import DaskAnnoyError
-from dask_annoy.storage import IndexFolder
+from dask_annoy.storage import IndexFolder, read_manifest
 
 TAG = "kept"
 
@@ -96,9 +96,12 @@ def try_strings(folder: IndexFolder) -> None:
 
 def try_to_resume(folder: IndexFolder) -> None:
     """Build again where the version is missing, from the receipts of the first time."""
-    for name in folder.list("versions"):
-        folder.delete([f"versions/{name}"])
-    check_holds(built(folder, False), CONTENTS["build"])
+    (name,) = folder.list("versions")
+    first = read_manifest(folder, 1)
+    folder.delete([f"versions/{name}"])
+    again = built(folder, False)
+    check_holds(again, CONTENTS["build"])
+    assert again.manifest.tuning == first.tuning, "the figures of a damaged receipt were believed"
 
 
 def outcome(source: Path, use: Callable[[IndexFolder], None], damage: Damage, is_remote: bool) -> str | None:
