@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from dask_annoy.errors import UnsupportedStorageError
 from dask_annoy.vectors.filesystem import is_local, open_filesystem, public_url
+from dask_annoy.vectors.patience import ask
 
 __all__ = ["local_path_of", "read_file", "remove_file", "write_file"]
 
@@ -41,15 +43,20 @@ def read_file(url: str, storage_options: Mapping[str, Any] | None = None) -> byt
     ------
     FileNotFoundError
         If there is no such file.
+    TimeoutError
+        If a remote server does not answer.
     OSError
         As the storage raises it.
     """
     filesystem, path = open_filesystem(url, storage_options, error=UnsupportedStorageError)
+    where = public_url(url)
     try:
-        payload: bytes = filesystem.cat_file(path)
+        size = ask(filesystem, "info", path, where=where).get("size")
+        # Of a file whose size the storage does not tell, the whole has no bound.
+        payload: bytes = ask(filesystem, "cat_file", path, where=where, transferred=math.inf if size is None else size)
     except FileNotFoundError:
         # Not the storage's own text, which may show what a URL carries of credentials.
-        raise FileNotFoundError(errno.ENOENT, "No such file", public_url(url)) from None
+        raise FileNotFoundError(errno.ENOENT, "No such file", where) from None
     return payload
 
 
@@ -68,7 +75,7 @@ def write_file(url: str, payload: bytes, storage_options: Mapping[str, Any] | No
         What fsspec needs beside the URL.
     """
     filesystem, path = open_filesystem(url, storage_options, error=UnsupportedStorageError)
-    filesystem.pipe_file(path, payload)
+    ask(filesystem, "pipe_file", path, payload, where=public_url(url), transferred=len(payload))
 
 
 def remove_file(url: str, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -83,5 +90,5 @@ def remove_file(url: str, storage_options: Mapping[str, Any] | None = None) -> N
     """
     filesystem, path = open_filesystem(url, storage_options, error=UnsupportedStorageError)
     with suppress(FileNotFoundError):
-        if filesystem.exists(path):
-            filesystem.rm_file(path)
+        if ask(filesystem, "exists", path, where=public_url(url)):
+            ask(filesystem, "rm_file", path, where=public_url(url))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dask_annoy.errors import DaskAnnoyError, InvalidVectorsError
-from dask_annoy.vectors.filesystem import open_filesystem
+from dask_annoy.vectors.filesystem import open_filesystem, public_url
+from dask_annoy.vectors.patience import ask
 
 __all__ = ["has_pattern", "is_folder", "list_files"]
 
@@ -24,7 +25,7 @@ def is_folder(
 ) -> bool:
     """Say whether a URL names a folder."""
     filesystem, path = open_filesystem(url, storage_options, error=error)
-    return bool(filesystem.isdir(path))
+    return bool(ask(filesystem, "isdir", path, where=public_url(url)))
 
 
 def list_files(
@@ -56,12 +57,19 @@ def list_files(
     base = part[: part.rfind("/", 0, found.start()) + 1] if found else part
     base = base if base.endswith("://") else base.rstrip("/")
     filesystem, path = open_filesystem(url, storage_options, error=error)
+    where = public_url(url)
     if found:
         _, root = open_filesystem(before + (base or ".") + after, storage_options, error=error)
-        paths = [p for p in filesystem.glob(path) if not filesystem.isdir(p)]
+        matches = ask(filesystem, "glob", path, where=where, detail=True)
+        paths = [
+            match
+            for match, info in matches.items()
+            # A link on this machine's disk may lead to either.
+            if info["type"] == "file" or not ask(filesystem, "isdir", match, where=where)
+        ]
     else:
         root = path
-        paths = filesystem.find(path)
+        paths = ask(filesystem, "find", path, where=where)
     root = root.rstrip("/")
     names = [p[len(root) :].lstrip("/") if p.startswith(root) else p for p in paths]
     names = [

@@ -21,6 +21,7 @@ from dask_annoy.vectors.listing import has_pattern, is_folder, list_files
 from dask_annoy.vectors.npy import NpySource
 from dask_annoy.vectors.parquet import ParquetSource
 from dask_annoy.vectors.parquet_files import is_parquet_name
+from dask_annoy.vectors.patience import ask
 from dask_annoy.vectors.source import RowSource
 from dask_annoy.vectors.zarr import ZarrSource
 
@@ -100,7 +101,8 @@ def _open_folder(url: str, column: str | None, options: Mapping[str, Any] | None
     """Open a URL whose suffix says nothing, if it is a folder whose content does."""
     if not has_pattern(url) and is_folder(url, options):
         filesystem, path = open_filesystem(url, options)
-        if column is None and any(filesystem.exists(f"{path.rstrip('/')}/{name}") for name in ("zarr.json", ".zarray")):
+        marks = [f"{path.rstrip('/')}/{name}" for name in ("zarr.json", ".zarray")]
+        if column is None and any(ask(filesystem, "exists", mark, where=public_url(url)) for mark in marks):
             return ZarrSource(url, storage_options=options)
         return ParquetSource(url, column, storage_options=options)
     raise InvalidVectorsError(

@@ -7,11 +7,14 @@ whole.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
-from typing import Any, Final
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
-__all__ = ["PATIENCE", "SLOWEST", "ask"]
+__all__ = ["PATIENCE", "SLOWEST", "ask", "within_patience"]
 
 #: Seconds within which a request has to be answered, with all that is tried again. Longer than the clients themselves
 #: need for a request that is tried again on two levels, as the connections of a busy process are waited for meanwhile.
@@ -19,9 +22,11 @@ PATIENCE: Final = 600.0
 #: Bytes a second: what is sent or fetched may take that much longer.
 SLOWEST: Final = 256 * 1024
 
+Answer = TypeVar("Answer")
+
 
 def ask(
-    filesystem: Any, method: str, *arguments: Any, where: str, transferred: int = 0, **options: Any
+    filesystem: Any, method: str, *arguments: Any, where: str, transferred: float = 0, **options: Any
 ) -> Any:  # fmt: skip
     """Call a method of a filesystem, for no longer than `PATIENCE` and what its bytes take at `SLOWEST`.
 
@@ -36,8 +41,8 @@ def ask(
         Of the method.
     where : str
         What is asked for, without credentials, for messages.
-    transferred : int
-        Bytes that are sent or fetched.
+    transferred : float
+        Bytes that are sent or fetched; infinity for no bound.
 
     Raises
     ------
@@ -47,9 +52,25 @@ def ask(
     call = getattr(filesystem, method)
     if not inspect.iscoroutinefunction(getattr(call, "__wrapped__", None)):
         return call(*arguments, **options)
+    with _naming(where):
+        return call(*arguments, timeout=_seconds(transferred), **options)
+
+
+async def within_patience(answer: Awaitable[Answer], *, where: str, transferred: float = 0) -> Answer:
+    """Await the answer to a request for as long as `ask` would, with its parameters and errors."""
+    with _naming(where):
+        return await asyncio.wait_for(answer, _seconds(transferred))
+
+
+def _seconds(transferred: float) -> float:
+    return PATIENCE + transferred / SLOWEST
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
     began = time.monotonic()
     try:
-        return call(*arguments, timeout=PATIENCE + transferred / SLOWEST, **options)
+        yield
     except TimeoutError as error:
         raise TimeoutError(
             f"{where}: no whole answer from the server in {time.monotonic() - began:.0f} seconds, though it was asked "

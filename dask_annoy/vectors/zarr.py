@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from dask_annoy.errors import InvalidVectorsError, MissingExtraError
 from dask_annoy.vectors.filesystem import filesystem_options, is_local, open_filesystem, public_url
 from dask_annoy.vectors.identity import digest_of_identities
+from dask_annoy.vectors.patience import ask
 from dask_annoy.vectors.rules import check_dtype, check_shape
 from dask_annoy.vectors.source import Block, Rows, RowSource
 from dask_annoy.vectors.stored_file import file_version
@@ -63,7 +65,7 @@ class ZarrSource(RowSource):
         filesystem, root = open_filesystem(self._url, self._storage_options)
         objects = []
         total = 0
-        for path, info in sorted(filesystem.find(root, detail=True).items()):
+        for path, info in sorted(ask(filesystem, "find", root, detail=True, where=self.name).items()):
             size, version = file_version(filesystem, path, info)
             objects.append({"name": path[len(root) :].lstrip("/"), "size": size, "version": version})
             total += size
@@ -119,6 +121,8 @@ class ZarrSource(RowSource):
         try:
             import zarr
             from zarr.storage import FsspecStore, LocalStore
+
+            from dask_annoy.vectors.zarr_store import PatientStore
         except ImportError as reason:
             raise MissingExtraError("reading Zarr arrays", "zarr") from reason
         filesystem, path = open_filesystem(self._url, self._storage_options)
@@ -126,15 +130,19 @@ class ZarrSource(RowSource):
             store = LocalStore(path, read_only=True)
         else:
             options = filesystem_options(self._url, self._storage_options)
-            store = FsspecStore.from_url(self._url, storage_options=options, read_only=True)
+            remote = FsspecStore.from_url(self._url, storage_options=options, read_only=True)
+            store = PatientStore(remote, self.name)
         try:
-            return zarr.open_array(store, mode="r")
+            array = zarr.open_array(store, mode="r")
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.name}: no Zarr array or group is there") from None
         except ValueError as reason:
             arrays = _arrays_of(zarr, store)
             hint = f"it is a group with the arrays {', '.join(arrays)}: name one in the URL" if arrays else str(reason)
             raise InvalidVectorsError(f"{self.name} is no Zarr array: {hint}") from reason
+        if isinstance(store, PatientStore):
+            store.expect_objects_of(math.prod(array.shards or array.chunks) * array.dtype.itemsize)
+        return array
 
 
 def _arrays_of(zarr: Any, store: Any) -> list[str]:

@@ -11,13 +11,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import zarr
 from dask_annoy_fault_kills import fingerprint
 from dask_annoy_fault_life import CONTENTS, ROWS, RULES, STEPS, check_holds, opened, use_fresh_cache
 
-from dask_annoy import build_index
+from dask_annoy import AnnoyIndex, build_index
 from dask_annoy.errors import CorruptIndexError, IndexNotFoundError
 from dask_annoy.storage import IndexFolder, publish, put_if_absent
-from dask_annoy.vectors import patience
+from dask_annoy.vectors import ZarrSource, open_source, patience
+from dask_annoy.vectors.listing import list_files
 from dask_annoy.vectors.stored_file import StoredFile
 
 from .fault_proxy import FAULTS, KINDS, Fault, FaultProxy, Plan, Request, by_chance, nth
@@ -154,7 +156,22 @@ ASKED: dict[str, Callable[[IndexFolder, Path], object]] = {
     "delete": lambda folder, _: folder.delete(["a/file"]),
     "delete_tree": lambda folder, _: folder.delete_tree("a"),
     "source": lambda folder, _: StoredFile.look(folder.where("a/file"), folder.storage_options),
+    "source_of_any_kind": lambda folder, _: open_source(folder.where("a"), storage_options=folder.storage_options),
+    "files_of_a_folder": lambda folder, _: list_files(folder.where("a"), folder.storage_options, wanted=bool),
+    "files_of_a_pattern": lambda folder, _: list_files(folder.where("a/*.npy"), folder.storage_options, wanted=bool),
+    "zarr": lambda folder, _: ZarrSource(folder.where("a.zarr"), storage_options=folder.storage_options),
+    "load": lambda folder, _: AnnoyIndex(2, "angular").load(
+        folder.where("a.ann"), storage_options=folder.storage_options
+    ),
+    "save": lambda folder, _: small_forest().save(folder.where("a.ann"), storage_options=folder.storage_options),
 }
+
+
+def small_forest() -> AnnoyIndex:
+    forest = AnnoyIndex(2, "angular")
+    forest.add_item(0, [0.0, 1.0])
+    forest.build(1)
+    return forest
 
 
 @pytest.mark.parametrize("what", ASKED)
@@ -185,6 +202,24 @@ def test_a_body_that_stops_is_an_error_of_reading_a_source(
             file.read(0, 1000)
         monkeypatch.undo()
         assert file.read(0, 1000) == bytes(1000)
+
+
+def test_a_chunk_that_stops_is_an_error_of_reading_a_zarr_array(
+    folder: IndexFolder, reference: IndexFolder, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = reference.where("rows.zarr")
+    made = zarr.create_array(url, shape=(60, 8), chunks=(20, 8), dtype="f4", storage_options=reference.storage_options)
+    made[:] = ROWS[:60]
+    source = ZarrSource(url, storage_options=folder.storage_options)
+    chunk = "rows.zarr/c/1/0"
+    with monkeypatch.context() as patched:
+        patched.setattr(patience, "PATIENCE", 1.0)
+        with (
+            proxy.breaking(lambda request: "silence" if chunk in request.path else None),
+            pytest.raises(TimeoutError, match=f"{chunk}: no whole answer"),
+        ):
+            list(source.blocks(max_bytes=2000))
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in source.blocks(max_bytes=2000)]), ROWS[:60])
 
 
 def test_a_repair_gives_up_nothing_because_the_server_of_its_source_is_silent(
