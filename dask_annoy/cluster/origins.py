@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from dask_annoy.cluster.compact import items_of
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
 from dask_annoy.cluster.places import options_for
-from dask_annoy.errors import DaskAnnoyError, InvalidVectorsError
+from dask_annoy.errors import DaskAnnoyError
 from dask_annoy.planning import BUILDER_VERSION, BuildPlan, identity_differences, read_plan
 from dask_annoy.storage import (
     IndexFolder,
@@ -58,12 +59,8 @@ def find_origins(folder: IndexFolder, uuids: Collection[str]) -> dict[str, Origi
 
 def origin_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
     """The plan of a build that can be repeated byte by byte; SourceGoneError if it cannot."""
-    try:
+    with _gone_if_it_fails("the plan of its build cannot be read"):
         plan = read_plan(folder, build_id)
-    except TimeoutError:
-        raise
-    except (DaskAnnoyError, OSError) as error:
-        raise SourceGoneError(f"the plan of its build cannot be read: {error}") from None
     if plan.builder_version != BUILDER_VERSION:
         raise SourceGoneError(
             f"it was built by builder version {plan.builder_version}, and this release is version {BUILDER_VERSION}, "
@@ -91,7 +88,7 @@ def open_origin(
         return _same(_compacted(folder, str(plan.build_id)), plan)
     source = given if given.vectors is not None else _named_source(plan, given)
     form = VectorForm(manifest.metric, manifest.width, plan.packed)
-    try:
+    with _gone_if_it_fails("its source cannot be opened"):
         inputs = open_inputs(
             source.vectors,
             source.ids,
@@ -102,10 +99,6 @@ def open_origin(
             executor=executor,
             progress=progress,
         )
-    except TimeoutError:  # it may be there all the same: nothing is to be given up for a server's silence
-        raise
-    except (DaskAnnoyError, OSError) as error:
-        raise SourceGoneError(f"its source cannot be opened: {error}") from error
     try:
         _same(inputs, plan)
         if inputs.ids_are_row_numbers and "next_id" in plan.context:
@@ -116,14 +109,21 @@ def open_origin(
     return inputs
 
 
-def _same(inputs: Inputs, plan: BuildPlan) -> Inputs:
-    """The inputs, if they are what the plan was made for."""
+@contextmanager
+def _gone_if_it_fails(what: str) -> Iterator[None]:
+    """Let errors of the body say that the source is gone, but not a server's silence, for which nothing is given up."""
     try:
-        identity = inputs.identity()
+        yield
     except TimeoutError:
         raise
-    except (InvalidVectorsError, OSError) as error:
-        raise SourceGoneError(f"its source cannot be read: {error}") from error
+    except (DaskAnnoyError, OSError) as error:
+        raise SourceGoneError(f"{what}: {error}") from error
+
+
+def _same(inputs: Inputs, plan: BuildPlan) -> Inputs:
+    """The inputs, if they are what the plan was made for."""
+    with _gone_if_it_fails("its source cannot be read"):
+        identity = inputs.identity()
     if identity != plan.identity or inputs.n_rows != plan.n_rows:
         changed = "; ".join(identity_differences(plan.identity, identity)) or "it is not the same"
         raise SourceGoneError(f"its source, {plan.source}, is not what it was built from: {changed}")
