@@ -87,7 +87,7 @@ if sys.argv[1] in ("batch", "budgets"):
     index.build(10)
 elif sys.argv[1] == "save":
     index.add_items(vectors[2000:])
-    index.build(50, int(sys.argv[2]))
+    index.build(10, int(sys.argv[2]))
 exact = ExactSearch(vectors, "euclidean", 4, 1)
 set_stop_check(tell)
 try:
