@@ -226,14 +226,14 @@ class _Layers:
 
 def _layers(Q: da.Array, shards: Sequence[ShardHandle], question: _Question, workers: Sequence[str | None]) -> _Layers:
     settings = current_settings()
-    token = dask.base.tokenize(Q.name, [shard.entry.uuid for shard in shards], shards[0].folder.url, question)
+    token = dask.base.tokenize(Q.name, [_contents(shard) for shard in shards], question)
     first_rows = [0, *itertools.accumulate(Q.chunks[0])]
     blocks = range(len(Q.chunks[0]))
     layers: dict[str, Any] = dict(Q.dask.layers)
     dependencies: dict[str, set[str]] = {name: set(names) for name, names in Q.dask.dependencies.items()}
     for shard, worker in zip(shards, workers, strict=True):
         # One key for an open shard whatever is asked: a scheduler that knows it already keeps to its place.
-        opened = f"annoy-open-{dask.base.tokenize(shard.entry.uuid, shard.folder.url, settings)}"
+        opened = f"annoy-open-{dask.base.tokenize(_contents(shard), settings)}"
         searched = _search_layer(token, shard)
         place = None if worker is None else {"workers": [worker], "allow_other_workers": True}
         layers[opened] = MaterializedLayer({opened: (_open, shard, settings)}, annotations=place)
@@ -261,6 +261,12 @@ def _layers(Q: da.Array, shards: Sequence[ShardHandle], question: _Question, wor
     layers[name] = MaterializedLayer(merges)
     dependencies[name] = {_search_layer(token, shard) for shard in shards}
     return _Layers(token, HighLevelGraph(layers, dependencies), merged)
+
+
+def _contents(shard: ShardHandle) -> tuple[str, str, int, str | None]:
+    """What a shard answers with: versions may share its files, and differ in what is deleted of it."""
+    entry = shard.entry
+    return shard.folder.url, entry.uuid, entry.slot, None if entry.deletions is None else entry.deletions.uuid
 
 
 def _search_layer(token: str, shard: ShardHandle) -> str:

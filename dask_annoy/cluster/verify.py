@@ -91,6 +91,7 @@ class _Look:
 class _Check:
     handle: ShardHandle
     promise: RecallPromise | None
+    with_cells: bool
 
 
 def verify_version(
@@ -119,9 +120,9 @@ def verify_version(
 def _checked(
     folder: IndexFolder, manifest: Manifest, executor: Executor, progress: Progress | None
 ) -> list[ShardFindings]:
-    promise = _promise(manifest)
+    promise, with_cells = _promise(manifest), manifest.rules.cells is not False
     tasks = [
-        _Check(ShardHandle(folder, entry, manifest.metric, manifest.width, manifest.id_type), promise)
+        _Check(ShardHandle(folder, entry, manifest.metric, manifest.width, manifest.id_type), promise, with_cells)
         for entry in manifest.shards
     ]
     return executor.run(
@@ -160,7 +161,7 @@ def _look(group: _Look, place: Place) -> list[ShardFindings]:  # noqa: ARG001 - 
 
 def _check(task: _Check, place: Place) -> ShardFindings:
     try:
-        return check_shard(task.handle, task.promise, n_jobs=place.n_jobs)
+        return check_shard(task.handle, task.promise, with_cells=task.with_cells, n_jobs=place.n_jobs)
     except FileNotFoundError as error:  # deleted while it was looked at
         entry = task.handle.entry
         gone = Damage("missing", f"shards/{entry.uuid}", f"a file went while it was looked at: {error}")

@@ -106,7 +106,9 @@ def look_at_shard(folder: IndexFolder, entry: ShardEntry) -> ShardFindings:
     return _findings(entry, _looked(folder, shard_folder(entry.uuid), entry.files) + _deletions_looked(folder, entry))
 
 
-def check_shard(handle: ShardHandle, promise: RecallPromise | None, *, n_jobs: int = -1) -> ShardFindings:
+def check_shard(
+    handle: ShardHandle, promise: RecallPromise | None, *, with_cells: bool = True, n_jobs: int = -1
+) -> ShardFindings:
     """Read all of a shard and check it: sizes, checksums, forest, cells, ids, their run, deletions, recall.
 
     Remote files are downloaded once, into the local cache, and are not taken from there.
@@ -116,12 +118,14 @@ def check_shard(handle: ShardHandle, promise: RecallPromise | None, *, n_jobs: i
     handle : ShardHandle
     promise : RecallPromise or None
         None leaves recall out.
+    with_cells : bool
+        Whether shards of this index have cells.
     n_jobs : int
         Threads.
     """
     folder, entry = handle.folder, handle.entry
     prefix = shard_folder(entry.uuid)
-    needed = (FOREST_FILE, CELLS_FILE, *id_files(handle.id_type), *RUN_FILES)
+    needed = (FOREST_FILE, *([CELLS_FILE] if with_cells else []), *id_files(handle.id_type), *RUN_FILES)
     damages = [
         Damage("structure", prefix, f"the manifest names no {name} among its files")
         for name in needed

@@ -78,6 +78,20 @@ def test_queries_that_wait_for_other_queries(index: ShardedIndex, rows: Any) -> 
     assert (again.ids.compute(scheduler="sync")[:, 0] == expected).mean() > 0.9
 
 
+def test_versions_that_share_shards_do_not_share_answers(rows: Any, tmp_path: Path, process_client: Client) -> None:
+    whole = build_index(rows, tmp_path, shard_rows=SHARD_ROWS, n_trees=TREES, client=process_client)
+    less = whole.delete(np.arange(0, 2000, 2))
+    queries = da.from_array(rows[:40], chunks=(20, 16))
+    expected = [version.query(rows[:40], k=k).ids for version in (whole, less) for k in (1, 3)]
+    for order in (1, -1):  # the scheduler takes tasks of one key for one
+        lazy = [version.query(queries, k=k).ids for version in (whole, less) for k in (1, 3)]
+        held = process_client.persist(lazy[0] if order == 1 else lazy[2])
+        found = process_client.gather(process_client.compute(lazy[::order]))[::order]
+        for got, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        del held
+
+
 def test_strings_are_lazy_too(rows: Any, tmp_path: Path, client: Any) -> None:
     ids = [f"row {row}\0" for row in range(300)]
     index = build_index(rows[:300], tmp_path, ids=ids, shard_rows=100, client=client)

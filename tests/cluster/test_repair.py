@@ -116,6 +116,13 @@ def test_an_index_without_items_is_sound(rows: Any, tmp_path: Path) -> None:
         assert index.delete(np.arange(count)).verify("full").ok
 
 
+def test_an_index_without_cells_is_sound_and_is_repaired(npy: Path, tmp_path: Path) -> None:
+    index = build_index(npy, tmp_path, **OPTIONS, cells=False)
+    assert index.verify("full").ok
+    damage(index, 2)
+    assert is_mended(index.repair(), index, [2])
+
+
 def test_an_unknown_mode_is_refused(npy: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='"quick" or "full"'):
         build_index(npy, tmp_path, **OPTIONS).verify("fast")
