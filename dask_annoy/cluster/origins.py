@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dask_annoy.cluster.compact import items_of
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
 from dask_annoy.cluster.places import options_for
-from dask_annoy.errors import DaskAnnoyError
+from dask_annoy.errors import DaskAnnoyError, MissingExtraError
 from dask_annoy.planning import BUILDER_VERSION, BuildPlan, identity_differences, read_plan
 from dask_annoy.storage import (
     IndexFolder,
@@ -21,7 +22,15 @@ from dask_annoy.storage import (
     read_manifest,
 )
 
-__all__ = ["GivenSource", "Origin", "SourceGoneError", "find_origins", "open_origin", "origin_plan"]
+__all__ = [
+    "GivenSource",
+    "Origin",
+    "SourceGoneError",
+    "find_origins",
+    "gone_if_it_fails",
+    "open_origin",
+    "origin_plan",
+]
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def find_origins(folder: IndexFolder, uuids: Collection[str]) -> dict[str, Origi
 
 def origin_plan(folder: IndexFolder, build_id: str) -> BuildPlan:
     """The plan of a build that can be repeated byte by byte; SourceGoneError if it cannot."""
-    with _gone_if_it_fails("the plan of its build cannot be read"):
+    with gone_if_it_fails("the plan of its build cannot be read"):
         plan = read_plan(folder, build_id)
     if plan.builder_version != BUILDER_VERSION:
         raise SourceGoneError(
@@ -77,7 +86,9 @@ def open_origin(
     executor: Executor,
     progress: Progress | None,
 ) -> Inputs:
-    """Open what a build was made from: as given, as the plan names it, or the shards that were compacted.
+    """Open what a build was made from: as given or as the plan names it, or the shards that were compacted.
+
+    What was given may be meant for another build: it must be what this one was made from, or it does not count.
 
     Raises
     ------
@@ -86,9 +97,36 @@ def open_origin(
     """
     if plan.operation == "compact":
         return _same(_compacted(folder, str(plan.build_id)), plan)
-    source = given if given.vectors is not None else _named_source(plan, given)
     form = VectorForm(manifest.metric, manifest.width, plan.packed)
-    with _gone_if_it_fails("its source cannot be opened"):
+    reasons = []
+    for source in _candidates(plan, given):
+        try:
+            return _opened(folder, source, form, plan, executor, progress)
+        except SourceGoneError as error:
+            reasons.append(str(error))
+    raise SourceGoneError("; ".join(reasons))
+
+
+def _candidates(plan: BuildPlan, given: GivenSource) -> list[GivenSource]:
+    """Where what a build was made from may be, the likeliest first."""
+    if given.vectors is None:
+        return [_named_source(plan, given)]
+    try:
+        named = _named_source(plan, given)
+    except SourceGoneError:
+        return [given]
+    return [given, named] if isinstance(given.vectors, str | os.PathLike) else [named, given]
+
+
+def _opened(
+    folder: IndexFolder,
+    source: GivenSource,
+    form: VectorForm,
+    plan: BuildPlan,
+    executor: Executor,
+    progress: Progress | None,
+) -> Inputs:
+    with gone_if_it_fails("its source cannot be opened"):
         inputs = open_inputs(
             source.vectors,
             source.ids,
@@ -110,19 +148,23 @@ def open_origin(
 
 
 @contextmanager
-def _gone_if_it_fails(what: str) -> Iterator[None]:
-    """Let errors of the body say that the source is gone, but not a server's silence, for which nothing is given up."""
+def gone_if_it_fails(what: str) -> Iterator[None]:
+    """Turn errors of the body that say that the source is not what it was, or not there, into a `SourceGoneError`.
+
+    Others pass, as what is behind them may be there all the same, and nothing is to be given up for them: a server that
+    is silent, overloaded or refuses, a full disk, a package that is not installed.
+    """
     try:
         yield
-    except TimeoutError:
+    except MissingExtraError:
         raise
-    except (DaskAnnoyError, OSError) as error:
+    except (DaskAnnoyError, FileNotFoundError, NotADirectoryError) as error:
         raise SourceGoneError(f"{what}: {error}") from error
 
 
 def _same(inputs: Inputs, plan: BuildPlan) -> Inputs:
     """The inputs, if they are what the plan was made for."""
-    with _gone_if_it_fails("its source cannot be read"):
+    with gone_if_it_fails("its source cannot be read"):
         identity = inputs.identity()
     if identity != plan.identity or inputs.n_rows != plan.n_rows:
         changed = "; ".join(identity_differences(plan.identity, identity)) or "it is not the same"
@@ -156,9 +198,7 @@ def _compacted(folder: IndexFolder, build_id: str) -> Inputs:
             if manifest.change_id != build_id or manifest.parent is None:
                 continue
             parent = read_manifest(folder, manifest.parent)
-        except TimeoutError:
-            raise
-        except (DaskAnnoyError, OSError):
+        except (DaskAnnoyError, FileNotFoundError):
             continue
         kept = {entry.uuid for entry in manifest.shards}
         return items_of(folder, parent, [entry for entry in parent.shards if entry.uuid not in kept])

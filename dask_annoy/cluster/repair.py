@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_annoy.cluster.append import check_same_index
 from dask_annoy.cluster.executor import Executor, Progress
-from dask_annoy.cluster.origins import GivenSource, SourceGoneError, find_origins, open_origin, origin_plan
+from dask_annoy.cluster.origins import (
+    GivenSource,
+    SourceGoneError,
+    find_origins,
+    gone_if_it_fails,
+    open_origin,
+    origin_plan,
+)
 from dask_annoy.cluster.shard_tasks import build_shards, finished_shards
 from dask_annoy.cluster.verify import VerifyMode, VerifyReport, verify_version
-from dask_annoy.errors import CorruptIndexError, DaskAnnoyError
+from dask_annoy.errors import CommitConflictError, CorruptIndexError
 from dask_annoy.planning import BuildPlan
 from dask_annoy.shard import ShardFindings, ShardReceipt
 from dask_annoy.storage import IndexFolder, Manifest, ShardEntry, at_work, commit_change, read_manifest, successor
@@ -207,32 +215,52 @@ def _mend(
 ) -> _Attempt:
     attempt = _Attempt()
     origins = find_origins(folder, entries.keys())
-    by_build: dict[str, dict[int, str]] = {}
+    by_build: dict[str, dict[int, list[str]]] = {}
     for uuid in entries:
         if uuid not in origins:
             attempt.reasons[uuid] = (
                 "nothing tells what it was built from: it was copied here, or the records of its build are gone"
             )
         else:
-            by_build.setdefault(origins[uuid].build_id, {})[origins[uuid].slot] = uuid
+            by_build.setdefault(origins[uuid].build_id, {}).setdefault(origins[uuid].slot, []).append(uuid)
     for build_id, slots in by_build.items():
-        try:
-            plan = origin_plan(folder, build_id)
-            attempt.sources |= dict.fromkeys(slots.values(), plan.source)
-            wanted = {slot: uuid for slot, uuid in slots.items() if _is_rebuildable(damaged[uuid])}
-            receipts = _rebuilt(folder, base, plan, wanted, given, executor, progress) if wanted else {}
-        except (SourceGoneError, CorruptIndexError) as error:
-            attempt.reasons |= dict.fromkeys(slots.values(), str(error))
-            continue
-        for slot, uuid in slots.items():
-            if slot not in receipts:
-                attempt.reasons[uuid] = "which of its items were deleted cannot be learnt again"
-            elif receipts[slot].entry.files != entries[uuid].files:
-                attempt.reasons[uuid] = "built again, it has other bytes than it had: its source is not what it was"
-            else:
-                update = {"slot": entries[uuid].slot, "deletions": entries[uuid].deletions}
-                attempt.mended[uuid] = receipts[slot].entry.model_copy(update=update)
+        # An append that was taken back and made again has two shards of one slot in the index: one after the other.
+        for turn in itertools.zip_longest(*slots.values()):
+            of_turn = {slot: uuid for slot, uuid in zip(slots, turn, strict=True) if uuid is not None}
+            _mend_slots(folder, base, build_id, of_turn, attempt, entries, damaged, given, executor, progress)
     return attempt
+
+
+def _mend_slots(
+    folder: IndexFolder,
+    base: Manifest,
+    build_id: str,
+    slots: Mapping[int, str],
+    attempt: _Attempt,
+    entries: Mapping[str, ShardEntry],
+    damaged: Mapping[str, ShardFindings],
+    given: GivenSource,
+    executor: Executor,
+    progress: Progress | None,
+) -> None:
+    """Mend one damaged shard of each of some slots of a build."""
+    without = {entry.uuid for entry in (*base.shards, *attempt.mended.values())}
+    try:
+        plan = origin_plan(folder, build_id)
+        attempt.sources |= dict.fromkeys(slots.values(), plan.source)
+        wanted = {slot for slot, uuid in slots.items() if _is_rebuildable(damaged[uuid])}
+        receipts = _rebuilt(folder, base, plan, wanted, without, given, executor, progress) if wanted else {}
+    except (SourceGoneError, CorruptIndexError) as error:
+        attempt.reasons |= dict.fromkeys(slots.values(), str(error))
+        return
+    for slot, uuid in slots.items():
+        if slot not in receipts:
+            attempt.reasons[uuid] = "which of its items were deleted cannot be learnt again"
+        elif receipts[slot].entry.files != entries[uuid].files:
+            attempt.reasons[uuid] = "built again, it has other bytes than it had: its source is not what it was"
+        else:
+            update = {"slot": entries[uuid].slot, "deletions": entries[uuid].deletions}
+            attempt.mended[uuid] = receipts[slot].entry.model_copy(update=update)
 
 
 def _is_rebuildable(found: ShardFindings) -> bool:
@@ -244,22 +272,21 @@ def _rebuilt(
     folder: IndexFolder,
     base: Manifest,
     plan: BuildPlan,
-    slots: Mapping[int, str],
+    slots: set[int],
+    without: set[str],
     given: GivenSource,
     executor: Executor,
     progress: Progress | None,
 ) -> dict[int, ShardReceipt]:
-    """The shards of some slots of a build: other attempts that are sound, or built now."""
-    without = tuple(slots.values())
+    """The shards of some slots of a build: attempts that are sound and stand nowhere yet, or built now."""
     wanted = [slot for slot in plan.slots if slot.slot in slots]
-    found = finished_shards(folder, plan, wanted, without, executor, progress)
-    missing = slots.keys() - found.keys()
+    found = finished_shards(folder, plan, wanted, tuple(without), executor, progress)
+    missing = slots - found.keys()
     if missing:
         inputs = open_origin(folder, base, plan, given, executor, progress)
         try:
-            built = build_shards(folder, inputs, plan, executor, False, progress, slots=missing)
-        except (DaskAnnoyError, FileNotFoundError) as error:
-            raise SourceGoneError(f"its source, {plan.source}, cannot be read: {error}") from error
+            with gone_if_it_fails(f"its source, {plan.source}, cannot be read"):
+                built = build_shards(folder, inputs, plan, executor, False, progress, slots=missing)
         finally:
             inputs.remove_staging()
         found |= {receipt.entry.slot: receipt for receipt in built}
@@ -288,6 +315,10 @@ def _changed(
     entries = [_replaced(entry, mended.get(entry.uuid)) for entry in newest.shards if entry.uuid not in lost]
     if tuple(entries) == newest.shards:
         return newest  # others have rewritten, or repaired, the damaged shards meanwhile
+    if len({entry.uuid for entry in entries}) != len(entries):
+        raise CommitConflictError(
+            f"what was to mend {folder} stands in it meanwhile, in other slots: others changed it; repair it again"
+        )
     return successor(newest, "repair", _checked(folder, entries))
 
 

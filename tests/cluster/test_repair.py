@@ -15,7 +15,7 @@ import pytest
 
 from dask_annoy import RepairReport, ShardedIndex, build_index, open_index
 from dask_annoy.cluster import origins as origins_module
-from dask_annoy.errors import CorruptIndexError, FormatVersionError
+from dask_annoy.errors import CorruptIndexError, FormatVersionError, MissingExtraError
 from dask_annoy.storage import IndexFolder, ShardEntry, shard_folder, successor
 
 from .conftest import TREES, fingerprint
@@ -274,6 +274,59 @@ def test_what_cannot_be_built_again_says_why_and_can_be_given_up(
     assert json.loads(json.dumps(given_up.as_dict()))["items_lost"] == 248
     if trouble != "copied":
         assert len(open_index(url, version="before", client=False)) == 998
+
+
+def test_an_append_that_stands_twice_is_mended_twice(rows: Any, tmp_path: Path) -> None:
+    file = tmp_path / "more.npy"
+    np.save(file, rows[500:1000])
+    first = build_index(rows[:500], tmp_path / "index", **OPTIONS, ids=np.arange(500))
+    ids = np.arange(500, 1000)
+    index = first.append(file, ids).delete(ids).append(file, ids)
+    assert len(index) == 1000
+    by_receipt: dict[str, list[int]] = {}  # the places of the shards of each slot of a build
+    for place, shard in enumerate(index.manifest.shards):
+        (receipt,) = (tmp_path / "index").glob(f"builds/*/*.{shard.uuid}.json")
+        by_receipt.setdefault(f"{receipt.parent}/{receipt.name.split('.')[0]}", []).append(place)
+    twice = [places for places in by_receipt.values() if len(places) == 2]
+    assert len(twice) == 2
+    only_old, both = twice
+    for place in (only_old[0], *both):
+        damage(index, place)
+    assert is_mended(index.repair(file, ids), index, sorted([only_old[0], *both]))
+
+
+@pytest.mark.parametrize(
+    "trouble", [ConnectionResetError("reset"), PermissionError("no"), OSError(28, "full"), MissingExtraError("x", "s3")]
+)
+def test_what_may_pass_is_an_error_and_nothing_is_given_up_for_it(
+    npy: Path, tmp_path: Path, monkeypatch: Any, trouble: Exception
+) -> None:
+    index = build_index(npy, tmp_path, **OPTIONS)
+    damage(index, 1)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise trouble
+
+    with monkeypatch.context() as patched:
+        patched.setattr(origins_module, "open_inputs", fails)
+        with pytest.raises(type(trouble)):
+            index.repair(drop=True)
+    assert open_index(tmp_path, client=False).version == 1
+    assert is_mended(index.repair(drop=True), index, [1])
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["an array is given", "a file is given"])
+def test_what_is_given_for_one_build_does_not_keep_others_from_their_own_source(
+    rows: Any, tmp_path: Path, as_file: bool
+) -> None:
+    file, more = tmp_path / "rows.npy", tmp_path / "more.npy"
+    np.save(file, rows[:500])
+    np.save(more, rows[500:700])
+    given = more if as_file else rows[500:700]
+    index = build_index(file, tmp_path / "index", **OPTIONS).append(given)
+    damage(index, 0)
+    damage(index, 2)
+    assert is_mended(index.repair(given, drop=True), index, [0, 2])
 
 
 def test_a_source_that_changed_in_secret_is_found_out_by_the_bytes(rows: Any, tmp_path: Path) -> None:
