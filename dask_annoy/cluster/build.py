@@ -214,7 +214,7 @@ def build_index(
                     if not inputs.ids_are_row_numbers:
                         check_ids_unique(folder, entries, plan.id_type, executor, progress)
                     next_id = plan.n_rows if inputs.ids_are_row_numbers else None
-                    standing = _commit(folder, parent, plan, receipts, next_id)
+                    standing = _commit(folder, parent, plan, receipts, next_id, overwrite)
         finally:
             inputs.remove_staging()
     return ShardedIndex(folder, standing, client)
@@ -225,8 +225,7 @@ def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwri
     if version is None:
         return None
     manifest = read_manifest(folder, version)
-    # With overwrite, an index that was changed since is built anew.
-    if manifest.build_id == plan.build_id and not (overwrite and manifest.operation != "build"):
+    if _is_of(manifest, plan.build_id, overwrite):
         return manifest
     if overwrite:
         return None
@@ -238,8 +237,18 @@ def _standing(folder: IndexFolder, version: int | None, plan: BuildPlan, overwri
     )
 
 
+def _is_of(manifest: Manifest, build_id: str | None, overwrite: bool) -> bool:
+    """Whether a version is what this build would make; with overwrite, one that was changed since is not."""
+    return manifest.build_id == build_id and not (overwrite and manifest.operation != "build")
+
+
 def _commit(
-    folder: IndexFolder, parent: int | None, plan: BuildPlan, receipts: Sequence[ShardReceipt], next_id: int | None
+    folder: IndexFolder,
+    parent: int | None,
+    plan: BuildPlan,
+    receipts: Sequence[ShardReceipt],
+    next_id: int | None,
+    overwrite: bool,
 ) -> Manifest:
     """Publish the version after `parent`, the newest when the build began: what came since, a conflict, is not ours."""
     entries = tuple(receipt.entry for receipt in receipts)
@@ -272,7 +281,7 @@ def _commit(
         commit(folder, manifest)
     except CommitConflictError:
         winner = read_manifest(folder)
-        if winner.build_id != manifest.build_id:
+        if not _is_of(winner, manifest.build_id, overwrite):
             raise
         return winner  # the same build ran twice: both made the same shards
     return manifest

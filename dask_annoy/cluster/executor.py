@@ -251,6 +251,11 @@ class ClusterExecutor(Executor):
                 with_results=True,
                 loop=self.client.loop,  # the client need not be the default one
             ):
+                if future.cancelled():
+                    raise RuntimeError(
+                        "the cluster gave up work that was under way: its scheduler was lost, or it was cancelled or "
+                        "restarted from outside; run the same again"
+                    ) from (result if isinstance(result, BaseException) else None)
                 results[submitted[future]] = result
                 meter.advance(submitted[future])
         except BaseException:
@@ -289,7 +294,7 @@ def current_client(client: ClientLike) -> distributed.Client | None:
 def run_at_place(function: Callable[[Any, Place], Any], task: Any, settings: Settings, n_jobs: int) -> Any:
     """Run a task where a Dask worker has put it."""
     try:
-        return function(task, enter_place(settings, n_jobs))
+        return function(task, enter_place(settings, min(n_jobs, _worker_threads())))
     finally:
         _release_pages()
 
@@ -327,6 +332,14 @@ def _worker_directory() -> str | None:
         return str(get_worker().local_directory)
     except ValueError:  # on another scheduler than distributed's
         return None
+
+
+def _worker_threads() -> int:
+    """Threads of this worker, which may have fewer than others; as many as there are on another scheduler."""
+    try:
+        return int(get_worker().state.nthreads)
+    except ValueError:
+        return thread_count()
 
 
 def granted_threads() -> int:

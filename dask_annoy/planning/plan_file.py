@@ -16,8 +16,14 @@ _MAX_BYTES: Final = 128 * 2**20
 
 
 def write_plan(folder: IndexFolder, plan: BuildPlan) -> None:
-    """Publish a plan that has a build id, unless it is there already."""
-    put_if_absent(folder, plan_name(str(plan.build_id)), sealed(plan))
+    """Publish a plan that has a build id, unless it is there already. A damaged one is replaced."""
+    payload, name = sealed(plan), plan_name(str(plan.build_id))
+    if not put_if_absent(folder, name, payload):
+        try:
+            read_plan(folder, str(plan.build_id))
+        except (CorruptIndexError, FileNotFoundError):
+            folder.delete([name])
+            put_if_absent(folder, name, payload)
 
 
 def read_plan(folder: IndexFolder, build_id: str) -> BuildPlan:

@@ -14,6 +14,7 @@ from dask_annoy_test_racers import append, claim
 
 from dask_annoy import ShardedIndex, build_index, open_index
 from dask_annoy.cluster import append as append_module
+from dask_annoy.cluster import build as build_module
 from dask_annoy.cluster import compact as compact_module
 from dask_annoy.cluster import delete as delete_module
 from dask_annoy.errors import CommitConflictError
@@ -118,6 +119,28 @@ def test_a_compaction_keeps_what_was_appended_and_gives_way_to_a_deletion(
         worn.compact()
     newest = open_index(worn.url, client=False)
     holds(newest, {key: row for key, row in expected.items() if (key % 3 == 2 and key != 2) or key >= 500})
+
+
+def test_a_build_anew_is_not_taken_for_what_another_writer_made_of_the_former_one(
+    index: ShardedIndex, rows: Any, monkeypatch: Any
+) -> None:
+    def again(overwrite: bool) -> ShardedIndex:
+        return build_index(rows[:500], index.url, ids=np.arange(500), **OPTIONS, overwrite=overwrite)
+
+    build_shards = build_module.build_shards
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        made = build_shards(*arguments, **options)
+        open_index(index.url, client=False).delete([7])
+        return made
+
+    index.delete([3])
+    monkeypatch.setattr(build_module, "build_shards", slowly)
+    with pytest.raises(CommitConflictError, match="version 3"):
+        again(True)
+    monkeypatch.undo()
+    assert len(again(False)) == 498
+    assert len(again(True)) == 500
 
 
 def test_an_index_that_another_build_replaced_is_not_changed(index: ShardedIndex, rows: Any) -> None:

@@ -72,3 +72,5 @@ def test_a_plan_comes_back_from_storage_and_a_damaged_one_does_not(tmp_path: Any
         path.write_text(wrong)
         with pytest.raises(CorruptIndexError, match=r"plan\.json"):
             read_plan(folder, build_id)
+        write_plan(folder, made)  # as the same build does when it is run again
+        assert path.read_text() == payload
