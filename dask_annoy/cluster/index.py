@@ -329,6 +329,8 @@ class ShardedIndex:
             If no shard would be left.
         CommitConflictError
             If another build has replaced the index.
+        OSError
+            If a source cannot be read now but may be there all the same: nothing is given up for that.
         """
         with executor_for(self._client) as executor:
             check_writable(self._folder, executor)
