@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -139,12 +140,10 @@ def test_a_full_disk_is_named_at_whichever_step_it_is_met(
 
     if step != "mkdir":
         local_folder.write_bytes("v/a", b"1")
+    write = local_folder.create if step == "link" else local_folder.write_bytes
     monkeypatch.setattr(Path if step in {"mkdir", "replace"} else os, step, fail)
     with pytest.raises(OSError, match=r"no room in .*/v for b: free space there") as caught:
-        if step == "link":
-            local_folder.create("v/b", b"2")
-        else:
-            local_folder.write_bytes("v/b", b"2")
+        write("v/b", b"2")
     monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     assert local_folder.list("v") == ([] if step == "mkdir" else ["a"])

@@ -166,9 +166,7 @@ def test_a_search_budget_that_no_search_takes_is_refused(place: str) -> None:
     curve: dict[str, Any] = {"method": "cells", "k": 10, "sample_rows": 9, "points": [point]}
     tuning: dict[str, Any] = {"target_recall": 0.5, "search_k": 5, "recall": 0.5, "curves": [curve]}
     changed = tuning if place == "tuning" else point
-    Tuning(
-        **{**tuning, "curves": (RecallCurve(**{**curve, "points": (RecallPoint(search_k=3 * 2**61, recall=1.0),)}),)}
-    )
+    RecallPoint(search_k=3 * 2**61, recall=1.0)
     for budget in (3 * 2**61 + 1, 2**63 - 1, 2**63, 0):
         changed["search_k"] = budget
         with pytest.raises(CorruptIndexError, match=r"^v/1\.json is not a valid manifest: tuning\..*search_k"):
