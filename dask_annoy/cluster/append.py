@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from dask_annoy.cluster.earlier_builds import warn_of_unfinished
 from dask_annoy.cluster.executor import Executor, Progress
@@ -16,7 +17,7 @@ from dask_annoy.cluster.settings import current_settings
 from dask_annoy.cluster.shard_tasks import build_shards
 from dask_annoy.errors import CommitConflictError, InvalidIdsError
 from dask_annoy.planning import BuildPlan, make_plan, mix, tune
-from dask_annoy.shard import FoundIds, IdTable, ShardIds, add_deletions
+from dask_annoy.shard import DeletionSets, FoundIds, IdTable, ShardIds
 from dask_annoy.storage import (
     IndexFolder,
     Manifest,
@@ -170,13 +171,18 @@ class _Append:
     on_duplicate: OnDuplicate
     executor: Executor
     progress: Progress | None
-    # By the uuids of an old shard, of its deletions, and of a new shard.
-    compared: dict[tuple[str, str | None, str], FoundIds] = field(default_factory=dict)
+    # By the uuids of an old shard and of its deletions: the new shards that share ids with it, and which.
+    compared: dict[tuple[str, str | None], list[tuple[str, FoundIds]]] = field(default_factory=dict)
+    sets: DeletionSets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sets = DeletionSets(self.folder)
 
     def __call__(self, newest: Manifest) -> Manifest:
         check_same_index(self.folder, self.base, newest)
         if committed_since(self.folder, self.base, newest, str(self.plan.build_id)):
             return newest  # the same append ran twice at the same time
+        self._check_not_standing(newest)
         old, new = list(newest.shards), list(self.entries)
         if self.inputs.ids_are_row_numbers:
             if newest.next_id != self.base.next_id:
@@ -188,15 +194,12 @@ class _Append:
         else:
             next_id = None
             shared = self._shared(old)
-            if any(len(found) for found in shared.values()):
-                if self.on_duplicate == "raise":
-                    self._refuse(newest, shared)
-                elif self.on_duplicate == "keep":
-                    new = [self._without(entry, [f.places for (_, n), f in shared.items() if n == entry.uuid])
-                           for entry in new]  # fmt: skip
-                else:
-                    old = [self._without(entry, [f.items for (o, _), f in shared.items() if o == entry.uuid])
-                           for entry in old]  # fmt: skip
+            if shared and self.on_duplicate == "raise":
+                self._refuse(newest, shared)
+            if self.on_duplicate == "keep":
+                new = self.sets.add(new, _items_by_shard((uuid, found.places) for _, uuid, found in shared))
+            elif self.on_duplicate == "replace":
+                old = self.sets.add(old, _items_by_shard((uuid, found.items) for uuid, _, found in shared))
         new = [entry for entry in new if entry.live_items]
         if not new:
             return newest
@@ -212,24 +215,35 @@ class _Append:
             tuning=mix([(newest.tuning, newest.totals.items), (self.tuning, added)], newest.rules.target_recall),
         )
 
-    def _shared(self, old: Sequence[ShardEntry]) -> dict[tuple[str, str], FoundIds]:
-        """The items that share their id, by old and new shard; what was compared in an earlier attempt is kept."""
-        unseen = [entry for entry in old if _key(entry, self.entries[0]) not in self.compared]
+    def _check_not_standing(self, newest: Manifest) -> None:
+        """Raise CommitConflictError if new shards, which an earlier run finished, are in the version already.
+
+        That run was committed and then undone, or this one would not have taken them; now a rollback has brought it
+        back. Whether its items are still all there is for the next try to find out.
+        """
+        standing = {entry.uuid for entry in newest.shards} & {entry.uuid for entry in self.entries}
+        if standing:
+            raise CommitConflictError(
+                f"{len(standing)} of the {len(self.entries)} shards that were to be appended to {self.folder} have "
+                f"come back meanwhile with version {newest.version} ({newest.operation}): open the index again, and "
+                "append again if that is still wanted"
+            )
+
+    def _shared(self, old: Sequence[ShardEntry]) -> list[tuple[str, str, FoundIds]]:
+        """The old and new shards that share ids, and which; what was compared in an earlier attempt is kept."""
+        unseen = [entry for entry in old if _key(entry) not in self.compared]
         found = shared_ids(self.folder, unseen, self.entries, self.plan.id_type, self.executor, self.progress)
         for entry in unseen:
-            for new in self.entries:
-                self.compared[_key(entry, new)] = found[entry.uuid, new.uuid]
-        return {(entry.uuid, new.uuid): self.compared[_key(entry, new)] for entry in old for new in self.entries}
+            pairs = [(new.uuid, found[entry.uuid, new.uuid]) for new in self.entries]
+            self.compared[_key(entry)] = [(uuid, part) for uuid, part in pairs if len(part)]
+        return [(entry.uuid, uuid, part) for entry in old for uuid, part in self.compared[_key(entry)]]
 
-    def _without(self, entry: ShardEntry, items: Sequence[Any]) -> ShardEntry:
-        return add_deletions(self.folder, entry, np.unique(np.concatenate(items))) if items else entry
-
-    def _refuse(self, newest: Manifest, shared: Mapping[tuple[str, str], FoundIds]) -> None:
-        uuid, places = next((new, found.places) for (_, new), found in shared.items() if len(found))
+    def _refuse(self, newest: Manifest, shared: Sequence[tuple[str, str, FoundIds]]) -> None:
+        _, uuid, first = shared[0]
         entry = next(entry for entry in self.entries if entry.uuid == uuid)
         with ShardIds(self.folder, entry, self.plan.id_type) as ids:
-            value = _first(ids.table, int(places.min()))
-        count = sum(len(found) for found in shared.values())
+            value = _first(ids.table, int(first.places.min()))
+        count = sum(len(found) for _, _, found in shared)
         if newest.version != self.base.version:
             raise CommitConflictError(
                 f"{count:,} of the new ids, {value!r} for one, were given to items of {self.folder} by another writer "
@@ -246,5 +260,13 @@ def _first(table: IdTable, item: int) -> int | str:
     return value
 
 
-def _key(old: ShardEntry, new: ShardEntry) -> tuple[str, str | None, str]:
-    return old.uuid, old.deletions.uuid if old.deletions else None, new.uuid
+def _key(entry: ShardEntry) -> tuple[str, str | None]:
+    return entry.uuid, entry.deletions.uuid if entry.deletions else None
+
+
+def _items_by_shard(parts: Iterable[tuple[str, npt.NDArray[np.int64]]]) -> dict[str, npt.NDArray[np.int64]]:
+    """Item numbers by the uuid of their shard: each once, ascending."""
+    grouped: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for uuid, items in parts:
+        grouped.setdefault(uuid, []).append(items)
+    return {uuid: np.unique(np.concatenate(together)) for uuid, together in grouped.items()}

@@ -49,8 +49,12 @@ def compact_shards(
 def _chosen(base: Manifest, max_deleted: float) -> list[ShardEntry]:
     """The shards to rewrite: those with too many deletions, and small ones if there are fewer of them afterwards."""
     full = base.rules.shard_rows
-    worn = [entry for entry in base.shards if entry.items - entry.live_items > max_deleted * entry.items]
-    small = [entry for entry in base.shards if entry not in worn and entry.live_items * 2 <= full]
+    worn, small = [], []
+    for entry in base.shards:
+        if entry.items - entry.live_items > max_deleted * entry.items:
+            worn.append(entry)
+        elif entry.live_items * 2 <= full:
+            small.append(entry)
     together = worn + small
     if -(-sum(entry.live_items for entry in together) // full) >= len(together):
         together = worn
@@ -117,13 +121,18 @@ class _Compaction:
         check_same_index(self._folder, self._base, newest)
         if self._build_id is not None and committed_since(self._folder, self._base, newest, self._build_id):
             return newest  # the same compaction ran twice at the same time
-        changed = [entry for entry in self._chosen if entry not in newest.shards]
+        chosen = {_key(entry) for entry in self._chosen}
+        changed = chosen - {_key(entry) for entry in newest.shards}
         if changed:
             raise CommitConflictError(
                 f"{len(changed)} of the shards of {self._folder} that were compacted have been changed by another "
                 f"writer meanwhile (version {newest.version}): compact again"
             )
-        kept = [entry for entry in newest.shards if entry not in self._chosen]
+        kept = [entry for entry in newest.shards if _key(entry) not in chosen]
+        if not kept and not self._entries:  # others have deleted and dropped the rest, and a version has a shard
+            kept = [newest.shards[0]]
+            if len(newest.shards) == 1:
+                return newest
         first = newest.shards[-1].slot + 1
         new = [entry.model_copy(update={"slot": first + place}) for place, entry in enumerate(self._entries)]
         return successor(
@@ -136,3 +145,8 @@ class _Compaction:
             (self._tuning, sum(entry.items for entry in self._entries)),
         ]
         return mix(parts, newest.rules.target_recall)
+
+
+def _key(entry: ShardEntry) -> tuple[str, str | None]:
+    """A shard, and which of its items are deleted."""
+    return entry.uuid, entry.deletions.uuid if entry.deletions else None

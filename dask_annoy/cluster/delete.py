@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from dask_annoy.cluster.append import check_same_index
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.id_check import find_in_shards
 from dask_annoy.errors import CommitConflictError, InvalidIdsError
-from dask_annoy.shard import FoundIds, add_deletions
+from dask_annoy.shard import DeletionSets
 from dask_annoy.storage import IndexFolder, Manifest, commit_change, read_manifest, successor
 from dask_annoy.vectors import ArrayIds
 
@@ -47,25 +49,27 @@ def delete_ids(
                 f'at {folder}: leave them out, or say missing="ignore"'
             )
 
+    items = {uuid: np.unique(part.items) for uuid, part in found.items() if len(part)}
+    sets = DeletionSets(folder)
+
     def change(newest: Manifest) -> Manifest:
         check_same_index(folder, base, newest)
-        return _without(folder, newest, {uuid: part for uuid, part in found.items() if len(part)})
+        return _without(folder, newest, items, sets)
 
     return commit_change(folder, change)
 
 
-def _without(folder: IndexFolder, newest: Manifest, found: dict[str, FoundIds]) -> Manifest:
+def _without(
+    folder: IndexFolder, newest: Manifest, items: Mapping[str, npt.NDArray[np.int64]], sets: DeletionSets
+) -> Manifest:
     """The version after `newest` in which these items of its shards are deleted, beside those that are already."""
-    gone = found.keys() - {entry.uuid for entry in newest.shards}
+    gone = items.keys() - {entry.uuid for entry in newest.shards}
     if gone:
         raise CommitConflictError(
             f"{len(gone)} of the shards of {folder} that hold items to delete were rewritten by another writer "
             f"meanwhile (version {newest.version}): delete again"
         )
-    entries = [
-        add_deletions(folder, entry, np.unique(found[entry.uuid].items)) if entry.uuid in found else entry
-        for entry in newest.shards
-    ]
+    entries = sets.add(newest.shards, items)
     if all(entry is before for entry, before in zip(entries, newest.shards, strict=True)):
         return newest
     return successor(newest, "delete", entries)

@@ -35,6 +35,9 @@ _LEVELS: Final = (
     1.0,
 )
 
+# What the native search takes.
+_MOST_BUDGET: Final = 2**63 - 1
+
 # How much more budget a query needs than a row of the index, whose own trees were grown with it among the items.
 # Measured on rows held out: 0.9 to 1.15 times for text256 and sift128, up to 1.25 with a single tree over digits.
 _UNSEEN: Final = 1.15
@@ -80,7 +83,8 @@ def tune(
 def budget_for(tuning: Tuning | None, k: int, target_recall: float | None) -> int | None:
     """The search budget for `k` neighbours at a recall; None where nothing was measured.
 
-    The curve is of the k it was measured with. Up to that k it serves as it is; beyond it the budget grows with k.
+    The curve is of the k it was measured with. Up to that k it serves as it is; beyond it the budget grows with k, up
+    to what an int64 holds.
     """
     if tuning is None:
         return None
@@ -93,7 +97,7 @@ def budget_for(tuning: Tuning | None, k: int, target_recall: float | None) -> in
         recalls = [point.recall for point in curve.points]
         budgets = np.log([point.search_k for point in curve.points])
         search_k = round(float(np.exp(np.interp(target_recall, recalls, budgets))), 6)  # exp and log lose a little
-    return int(np.ceil(search_k * max(1.0, k / curve.k)))
+    return min(int(np.ceil(search_k * max(1.0, k / curve.k))), _MOST_BUDGET)
 
 
 def recall_within(traces: Sequence[RecallTrace], metric: str, search_k: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, working_memory, write_sample
 from dask_annoy.shard.damage import naming_the_shard
-from dask_annoy.shard.deletions import add_deletions, read_deletions
+from dask_annoy.shard.deletions import DeletionSets, add_deletions, read_deletions
 from dask_annoy.shard.hits import Hits, count_methods, larger_is_better, merge_hits, missing_distance
 from dask_annoy.shard.id_runs import keys_of
 from dask_annoy.shard.id_search import FoundIds, ShardIds, find_ids, find_shared
@@ -35,6 +35,7 @@ __all__ = [
     "CopyReceipt",
     "Damage",
     "DamageKind",
+    "DeletionSets",
     "FoundIds",
     "Hits",
     "IdTable",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +15,10 @@ from dask_annoy.errors import CorruptIndexError
 from dask_annoy.shard.columns import Column, header_of
 from dask_annoy.storage import DELETIONS, DeletionEntry, IndexFolder, ShardEntry, deletion_name, shared_cache
 
-__all__ = ["add_deletions", "read_deletions"]
+__all__ = ["DeletionSets", "add_deletions", "read_deletions"]
 
 _ITEM: Final = np.dtype("<u4")
+_WRITING_THREADS: Final = 8
 
 
 def read_deletions(folder: IndexFolder, shard: ShardEntry) -> npt.NDArray[np.int64]:
@@ -56,3 +59,54 @@ def add_deletions(folder: IndexFolder, shard: ShardEntry, items: npt.NDArray[np.
     file: dict[str, Any] = {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
     entry = DeletionEntry(uuid=name, items=len(together), **file)
     return shard.model_copy(update={"deletions": entry})
+
+
+class DeletionSets:
+    """Writes the deletion sets of one change, which may be tried on one version after another.
+
+    What was written for a shard, and the set that it had, is taken again when the change is made anew after somebody
+    else has committed: so another attempt writes only for the shards that were changed meanwhile.
+    """
+
+    def __init__(self, folder: IndexFolder) -> None:
+        self._folder = folder
+        # By the uuids of a shard and of the set before: the items that were added, and the set with them.
+        self._written: dict[tuple[str, str | None], tuple[npt.NDArray[np.int64], DeletionEntry | None]] = {}
+
+    def add(self, shards: Sequence[ShardEntry], items: Mapping[str, npt.NDArray[np.int64]]) -> list[ShardEntry]:
+        """The entries with more items deleted, in their order; one of which nothing new is deleted is the same.
+
+        In a remote folder a few sets are written at a time.
+
+        Parameters
+        ----------
+        shards : sequence of ShardEntry
+        items : mapping of str to int64 array
+            What to delete, ascending, by the shards' uuids.
+        """
+        wanted = [(shard, items[shard.uuid]) for shard in shards if len(items.get(shard.uuid, ()))]
+        missing = [(shard, chosen) for shard, chosen in wanted if not self._is_written(shard, chosen)]
+        if self._folder.is_local or len(missing) < 2:
+            for shard, chosen in missing:
+                self._write(shard, chosen)
+        else:
+            with ThreadPoolExecutor(min(_WRITING_THREADS, len(missing))) as pool:
+                # The first error is raised; what has not begun by then is given up.
+                list(pool.map(self._write, *zip(*missing, strict=True)))
+        ready = {shard.uuid: self._written[_key(shard)][1] for shard, _ in wanted}
+        return [
+            shard if ready.get(shard.uuid) is None else shard.model_copy(update={"deletions": ready[shard.uuid]})
+            for shard in shards
+        ]
+
+    def _is_written(self, shard: ShardEntry, items: npt.NDArray[np.int64]) -> bool:
+        written = self._written.get(_key(shard))
+        return written is not None and np.array_equal(written[0], items)
+
+    def _write(self, shard: ShardEntry, items: npt.NDArray[np.int64]) -> None:
+        entry = add_deletions(self._folder, shard, items)
+        self._written[_key(shard)] = items, None if entry is shard else entry.deletions
+
+
+def _key(shard: ShardEntry) -> tuple[str, str | None]:
+    return shard.uuid, shard.deletions.uuid if shard.deletions else None

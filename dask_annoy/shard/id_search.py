@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from dask_annoy.shard.ids import IdTable, IdType, id_files
 from dask_annoy.storage import IndexFolder, ShardEntry, shard_folder, shared_cache
 
 __all__ = ["FoundIds", "ShardIds", "find_ids", "find_shared"]
+
+_COMPARED_AT_ONCE: Final = 1 << 18  # ids, of which those that both shards have are read
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,25 @@ def find_ids(folder: IndexFolder, entry: ShardEntry, id_type: IdType, ids: npt.N
 
 
 def find_shared(folder: IndexFolder, old: ShardEntry, new: ShardEntry, id_type: IdType) -> FoundIds:
-    """The items of two shards that have the same id: `places` in the new one, `items` in the old one."""
-    gone = read_deletions(folder, new)
+    """The items of two shards that have the same id: `places` in the new one, `items` in the old one.
+
+    Deleted items of either do not count. The keys in the runs are compared, slice by slice; only the ids of items with
+    equal keys are read.
+    """
+    gone_new = read_deletions(folder, new)
+    with naming_the_shard(folder, old):
+        gone_old = read_deletions(folder, old)
+    slices = -(-new.items // _COMPARED_AT_ONCE)
     parts = []
-    with ShardIds(folder, new, id_type) as shard:
-        for start, ids in shard.table.blocks():
-            found = find_ids(folder, old, id_type, ids)
-            is_there = ~np.isin(found.places + start, gone)
-            parts.append(FoundIds(found.places[is_there] + start, found.items[is_there]))
+    with ShardIds(folder, new, id_type) as ours, ShardIds(folder, old, id_type) as theirs:
+        for number in range(slices):
+            low, high = (2**64 * bound // slices for bound in (number, number + 1))
+            keys, ours_by_key = ours.run.slice(low, high)
+            places_of_keys, items = theirs.run.find(keys)
+            places = ours_by_key[places_of_keys]
+            is_live = ~np.isin(places, gone_new) & ~np.isin(items, gone_old)
+            places, items = places[is_live], items[is_live]
+            # Keys of strings are hashes: what has the same one may be another string.
+            is_it = ours.table.take(places) == theirs.table.take(items)
+            parts.append(FoundIds(places[is_it], items[is_it]))
     return FoundIds.together(parts)

@@ -38,25 +38,27 @@ def staged(final: Path, fill: Callable[[BinaryIO], object]) -> Iterator[Path]:
     OSError
         As the system raises it; names the place if there is no room.
     """
-    ensure_directory(final.parent)
-    temporary = final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
-    # Not tempfile.mkstemp: its mode 0600 would lock other users of a shared folder out.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        _write(descriptor, final, fill)
-        yield temporary
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    sync_directory(final.parent)
+    with _naming_a_full_disk(final):  # also where there are blocks left, but no inode, or no room in the folder
+        ensure_directory(final.parent)
+        temporary = final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        # Not tempfile.mkstemp: its mode 0600 would lock other users of a shared folder out.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        sync_directory(final.parent)
 
 
-def _write(descriptor: int, final: Path, fill: Callable[[BinaryIO], object]) -> None:
+@contextmanager
+def _naming_a_full_disk(final: Path) -> Iterator[None]:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
+        yield
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from dask_annoy._native import metric_names
 from dask_annoy.storage.document import SEAL_FIELD, Document, parse_versioned, sealed
 
 __all__ = [
@@ -43,7 +44,19 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=4096)]
+#: A receipt's budgets are at most 2^62, and a tuning adds a share to them; more would not fit an int64 search budget.
+Budget = Annotated[int, Field(ge=1, le=3 * 2**61)]
 
+
+def _known_metric(name: str) -> str:
+    if name not in metric_names():
+        raise ValueError(f"{name!r} is no metric that this release knows ({', '.join(metric_names())})")
+    return name
+
+
+Metric = Annotated[
+    str, Field(max_length=32, json_schema_extra={"enum": list(metric_names())}), AfterValidator(_known_metric)
+]
 
 #: How many cells a shard gets: by the number of its items, about so many, or none.
 Cells = Literal["auto", False] | Annotated[int, Field(ge=1, lt=2**31)]
@@ -121,7 +134,7 @@ class ShardEntry(Document):
 class RecallPoint(Document):
     """The recall that was measured with one search budget per shard."""
 
-    search_k: Positive
+    search_k: Budget
     recall: Share
 
 
@@ -145,9 +158,9 @@ class Tuning(Document):
     """The search budget that was chosen for a target recall, and the curves it was chosen from."""
 
     target_recall: Share
-    search_k: Positive
+    search_k: Budget
     recall: Share
-    curves: tuple[RecallCurve, ...]
+    curves: Annotated[tuple[RecallCurve, ...], Field(min_length=1)]
 
 
 class Rules(Document):
@@ -198,7 +211,7 @@ class Manifest(Document):
     change_id: BuildId | None = None
     created: AwareDatetime
     library: Annotated[str, Field(max_length=128)]
-    metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)]
+    metric: Metric
     width: Annotated[int, Field(ge=1, lt=2**31)]
     packed: bool
     source: Text

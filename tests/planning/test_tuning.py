@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dask_annoy import AnnoyIndex
 from dask_annoy.planning import budget_for, mix, recall_within, tune
 from dask_annoy.shard import RecallTrace
 from dask_annoy.storage import RecallCurve, RecallPoint, Tuning
@@ -123,6 +124,21 @@ def test_more_neighbours_take_a_budget_in_proportion() -> None:
 def test_an_impossible_recall_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="target_recall"):
         budget_for(tuning_of(np.arange(1, 1001)), 10, target)
+
+
+@pytest.mark.parametrize("k", [1, 20, 10**9])
+@pytest.mark.parametrize("target", [None, 0.5, 1.0])
+def test_the_largest_budgets_stay_what_a_search_takes(k: int, target: float | None) -> None:
+    most = np.full((5, 10), 2**62)  # of a receipt
+    tuning = tune([RecallTrace.of(np.ones((5, 10), np.float32), most)], "angular", 0.9)
+    assert tuning is not None
+    budget = budget_for(tuning, k, target)
+    assert budget is not None
+    assert tuning.search_k * 0.99 < budget <= 2**63 - 1
+    forest = AnnoyIndex(2, "angular")
+    forest.add_items(np.eye(2, dtype=np.float32))
+    forest.build(1)
+    assert forest.get_nns_by_vector([1.0, 0.0], 2, budget) == [0, 1]
 
 
 def test_queries_that_are_not_rows_get_more_budget_than_the_rows_needed() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from pathlib import Path
@@ -128,6 +129,25 @@ def test_a_local_file_is_readable_for_others_as_the_umask_says(local_folder: Ind
     finally:
         os.umask(before)
     assert local_folder.local_path("x").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("step", ["mkdir", "open", "fsync", "link", "replace"])
+def test_a_full_disk_is_named_at_whichever_step_it_is_met(
+    local_folder: IndexFolder, monkeypatch: Any, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if step != "mkdir":
+        local_folder.write_bytes("v/a", b"1")
+    write = local_folder.create if step == "link" else local_folder.write_bytes
+    monkeypatch.setattr(Path if step in {"mkdir", "replace"} else os, step, fail)
+    with pytest.raises(OSError, match=r"no room in .*/v for b: free space there") as caught:
+        write("v/b", b"2")
+    monkeypatch.undo()
+    assert caught.value.errno == errno.ENOSPC
+    assert local_folder.list("v") == ([] if step == "mkdir" else ["a"])
+    assert not [file for file in local_folder.files() if ".tmp-" in file.name]
 
 
 def test_unfinished_local_files_are_neither_listed_nor_left(local_folder: IndexFolder, monkeypatch: Any) -> None:

@@ -110,6 +110,8 @@ def test_a_newer_format_is_refused_by_name_before_anything_else_is_looked_at(ver
         (("tuning",), {"target_recall": float("nan"), "search_k": 1, "recall": 0.5, "curves": []}),
         (("tuning",), {"target_recall": 1.5, "search_k": 1, "recall": 0.5, "curves": []}),
         (("tuning",), {"target_recall": 0.5, "search_k": 1, "recall": float("inf"), "curves": []}),
+        (("tuning",), {"target_recall": 0.5, "search_k": 1, "recall": 0.5, "curves": []}),
+        (("metric",), "foo"), (("metric",), "cosine"), (("metric",), ""),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_sentence(path: tuple[str | int, ...], value: Any) -> None:
@@ -153,9 +155,28 @@ def test_building_a_manifest_checks_as_strictly_as_reading_one() -> None:
         manifest().version = 2  # type: ignore[misc]
 
 
+def test_a_metric_that_is_not_known_is_named_with_those_that_are() -> None:
+    with pytest.raises(CorruptIndexError, match=r"^v/1\.json is not .* metric: 'foo' is no metric .*angular.*hamming"):
+        Manifest.parse(_changed("metric", to="foo"), where="v/1.json")
+
+
+@pytest.mark.parametrize("place", ["tuning", "curve"])
+def test_a_search_budget_that_no_search_takes_is_refused(place: str) -> None:
+    point = {"search_k": 5, "recall": 0.5}
+    curve: dict[str, Any] = {"method": "cells", "k": 10, "sample_rows": 9, "points": [point]}
+    tuning: dict[str, Any] = {"target_recall": 0.5, "search_k": 5, "recall": 0.5, "curves": [curve]}
+    changed = tuning if place == "tuning" else point
+    RecallPoint(search_k=3 * 2**61, recall=1.0)
+    for budget in (3 * 2**61 + 1, 2**63 - 1, 2**63, 0):
+        changed["search_k"] = budget
+        with pytest.raises(CorruptIndexError, match=r"^v/1\.json is not a valid manifest: tuning\..*search_k"):
+            Manifest.parse(_changed("tuning", to=tuning), where="v/1.json")
+
+
 def test_the_schema_names_every_field() -> None:
     schema = manifest_schema()
     assert set(schema["properties"]) == {*Manifest.model_fields, "sha256"}
+    assert schema["properties"]["metric"]["enum"] == ["angular", "euclidean", "manhattan", "hamming", "dot"]
     json.dumps(schema)
 
 
@@ -184,9 +205,9 @@ _curve = st.builds(
 _tuning = st.builds(
     Tuning,
     target_recall=_share,
-    search_k=st.integers(1, 2**63 - 1),
+    search_k=st.integers(1, 3 * 2**61),
     recall=_share,
-    curves=st.lists(_curve, max_size=2).map(tuple),
+    curves=st.lists(_curve, min_size=1, max_size=2).map(tuple),
 )
 
 
