@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ Result = TypeVar("Result")
 ClientLike: TypeAlias = "distributed.Client | Literal[False] | None"
 #: Share of a worker's memory limit that mapped shards may keep resident from task to task.
 _RESIDENT_SHARE = 0.2
+#: Arguments and results of streamed tasks that a client and its scheduler hold at a time.
+_BYTES_UNDER_WAY = 256 * 2**20
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it is done, and how much there is."""
@@ -95,6 +97,28 @@ class Executor(abc.ABC):
         affinity : sequence of str, optional
             Tasks with the same string had better run in the same place.
         """
+
+    def stream(
+        self,
+        function: Callable[[Task, Place], Result],
+        tasks: Sequence[Task],
+        *,
+        label: str,
+        task_bytes: int,  # noqa: ARG002 - nothing travels
+        affinity: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Generator[Result]:
+        """Run all tasks as `run` does, but hand out their results one by one, in order.
+
+        Of tasks and results that travel, no more are under way than take a bounded memory here and in a scheduler, and
+        one for each thread: so tasks that share large arguments are best made as views of these.
+
+        Parameters
+        ----------
+        task_bytes : int
+            About the bytes of one task's arguments and result.
+        """
+        yield from self.run(function, tasks, label=label, affinity=affinity, progress=progress)
 
     @abc.abstractmethod
     def compute(
@@ -200,27 +224,25 @@ class ClusterExecutor(Executor):
         """Run all tasks; see `Executor.run`."""
         if not tasks:
             return []
-        workers = self.client.nthreads()
-        # A task that has a worker's threads for itself uses them; where there are enough tasks, each uses one.
-        n_jobs = max(1, min(max(workers.values(), default=1), sum(workers.values()) // len(tasks)))
-        preferred = preferred_workers(affinity, sorted(workers)) if affinity and workers else [None] * len(tasks)
-        settings = current_settings()
-        run_id = uuid.uuid4().hex[:12]
-        submitted = {
-            self.client.submit(
-                run_at_place,
-                function,
-                task,
-                settings,
-                n_jobs,
-                key=f"annoy-{label}-{run_id}-{number}",
-                workers=worker,
-                allow_other_workers=worker is not None,
-                pure=False,
-            ): number
-            for number, (task, worker) in enumerate(zip(tasks, preferred, strict=True))
-        }
-        return self._gather(submitted, _Meter(label, weights or [1] * len(tasks), progress))
+        submit = self._submitter(function, tasks, label, affinity)
+        return list(self._in_order(submit, len(tasks), _Meter(label, weights or [1] * len(tasks), progress)))
+
+    def stream(
+        self,
+        function: Callable[[Task, Place], Result],
+        tasks: Sequence[Task],
+        *,
+        label: str,
+        task_bytes: int,
+        affinity: Sequence[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Generator[Result]:
+        """Run all tasks and hand out their results; see `Executor.stream`."""
+        if not tasks:
+            return
+        submit = self._submitter(function, tasks, label, affinity)
+        at_once = max(_BYTES_UNDER_WAY // max(1, task_bytes), sum(self.client.nthreads().values()), 1)
+        yield from self._in_order(submit, at_once, _Meter(label, [1] * len(tasks), progress))
 
     def compute(
         self,
@@ -232,36 +254,75 @@ class ClusterExecutor(Executor):
     ) -> list[Any]:
         """Compute delayed tasks; see `Executor.compute`."""
         futures_of = self.client.compute(list(tasks))
-        submitted = {future: number for number, future in enumerate(futures_of)}
-        return self._gather(submitted, _Meter(label, weights, progress))
+        return list(self._in_order(futures_of.__getitem__, len(tasks), _Meter(label, weights, progress)))
 
     def computing(self) -> contextlib.AbstractContextManager[Any]:
         """See `Executor.computing`."""
         return cast("contextlib.AbstractContextManager[Any]", self.client.as_current())
 
-    def _gather(
+    def _submitter(
         self,
-        submitted: Mapping[distributed.Future[Any], int],
-        meter: _Meter,
-    ) -> list[Any]:
-        results: list[Any] = [None] * len(submitted)
+        function: Callable[[Task, Place], Result],
+        tasks: Sequence[Task],
+        label: str,
+        affinity: Sequence[str] | None,
+    ) -> Callable[[int], distributed.Future[Result]]:
+        """What submits one of the tasks by its number."""
+        workers = self.client.nthreads()
+        # A task that has a worker's threads for itself uses them; where there are enough tasks, each uses one.
+        n_jobs = max(1, min(max(workers.values(), default=1), sum(workers.values()) // len(tasks)))
+        preferred = preferred_workers(affinity, sorted(workers)) if affinity and workers else [None] * len(tasks)
+        settings = current_settings()
+        run_id = uuid.uuid4().hex[:12]
+
+        def submit(number: int) -> distributed.Future[Result]:
+            worker = preferred[number]
+            return self.client.submit(
+                run_at_place,
+                function,
+                tasks[number],
+                settings,
+                n_jobs,
+                key=f"annoy-{label}-{run_id}-{number}",
+                workers=worker,
+                allow_other_workers=worker is not None,
+                pure=False,
+            )
+
+        return submit
+
+    def _in_order(
+        self, submit: Callable[[int], distributed.Future[Result]], at_once: int, meter: _Meter
+    ) -> Generator[Result]:
+        """The results of all tasks of the meter; `at_once` tasks at most are submitted and not handed out yet."""
+        submitted = {submit(number): number for number in range(min(at_once, meter.n_tasks))}
+        results: dict[int, Result] = {}
+        handed_out = 0
         try:
-            for future, result in distributed.as_completed(
+            finished = distributed.as_completed(
                 list(submitted),
                 with_results=True,
                 loop=self.client.loop,  # the client need not be the default one
-            ):
+            )
+            for future, result in finished:
                 if future.cancelled():
                     raise RuntimeError(
                         "the cluster gave up work that was under way: its scheduler was lost, or it was cancelled or "
                         "restarted from outside; run the same again"
                     ) from (result if isinstance(result, BaseException) else None)
-                results[submitted[future]] = result
-                meter.advance(submitted[future])
+                number = submitted.pop(future)
+                results[number] = result
+                meter.advance(number)
+                while handed_out in results:
+                    yield results.pop(handed_out)
+                    if handed_out + at_once < meter.n_tasks:
+                        new = submit(handed_out + at_once)
+                        submitted[new] = handed_out + at_once
+                        finished.add(new)
+                    handed_out += 1
         except BaseException:
             self.client.cancel(list(submitted), force=True)
             raise
-        return results
 
 
 @contextlib.contextmanager
@@ -351,6 +412,7 @@ class _Meter:
     def __init__(self, label: str, weights: Sequence[int], progress: Progress | None) -> None:
         self._label, self._weights, self._progress = label, weights, progress
         self._done, self._total = 0, sum(weights)
+        self.n_tasks = len(weights)
         self._tell()
 
     def advance(self, number: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,18 +117,25 @@ def find_in_shards(
     progress: Progress | None,
 ) -> dict[str, FoundIds]:
     """Which items of which shards have the ids and are not deleted, by the shards' uuids."""
+    starts = range(0, len(ids), _FOUND_AT_ONCE)
     tasks = [
         _Search(folder, entry, id_type, ids[first : first + _FOUND_AT_ONCE], first)
         for entry in entries
-        for first in range(0, len(ids), _FOUND_AT_ONCE)
+        for first in starts
     ]
     found: dict[str, list[FoundIds]] = {}
     affinity = [task.entry.uuid for task in tasks]
-    for task, part in zip(
-        tasks, executor.run(_find, tasks, label="find", affinity=affinity, progress=progress), strict=True
-    ):
-        found.setdefault(task.entry.uuid, []).append(FoundIds(part.places + task.first, part.items))
+    task_bytes = _bytes_of(ids) // max(1, len(starts))
+    with closing(
+        executor.stream(_find, tasks, label="find", task_bytes=task_bytes, affinity=affinity, progress=progress)
+    ) as parts:
+        for task, part in zip(tasks, parts, strict=True):
+            found.setdefault(task.entry.uuid, []).append(FoundIds(part.places + task.first, part.items))
     return {uuid: FoundIds.together(parts) for uuid, parts in found.items()}
+
+
+def _bytes_of(ids: npt.NDArray[Any]) -> int:
+    return ids.nbytes if ids.dtype != object else ids.nbytes + sum(map(len, ids.tolist()))
 
 
 def _find(task: _Search, place: Place) -> FoundIds:  # noqa: ARG001 - needs nothing of its place

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, get_args
 
@@ -34,6 +35,7 @@ __all__ = ["QueryResult", "query"]
 
 _QUERIES_OF_TASK: Final = 4096
 _BYTES_OF_TASK: Final = 8 * 2**20  # Dask warns of more in a task's arguments
+_BYTES_OF_HIT: Final = 24  # key, distance and id, if that is short
 _FAN_IN: Final = 8  # answers merged at a time
 
 # Bytes that a resident shard counts for in Dask's eyes: as many as make the scheduler prefer the worker that has it,
@@ -158,10 +160,12 @@ def _on_cluster(
     executor: ClusterExecutor, encoded: npt.NDArray[Any], shards: Sequence[ShardHandle], question: _Question
 ) -> Hits:
     step = max(1, min(_QUERIES_OF_TASK, _BYTES_OF_TASK // max(1, encoded[:1].nbytes)))
-    blocks = [encoded[start : start + step] for start in range(0, len(encoded), step)]
-    tasks = [_SearchTask(shard, block, question) for block in blocks or [encoded] for shard in shards]
-    answers = executor.run(_search, tasks, label="search", affinity=[task.shard.entry.uuid for task in tasks])
-    merged = [_merged(answers[start : start + len(shards)], question) for start in range(0, len(answers), len(shards))]
+    blocks = [encoded[start : start + step] for start in range(0, len(encoded), step)] or [encoded]
+    tasks = [_SearchTask(shard, block, question) for block in blocks for shard in shards]
+    affinity = [task.shard.entry.uuid for task in tasks]
+    task_bytes = blocks[0].nbytes + len(blocks[0]) * question.k * _BYTES_OF_HIT
+    with closing(executor.stream(_search, tasks, label="search", task_bytes=task_bytes, affinity=affinity)) as answers:
+        merged = [_merged(itertools.islice(answers, len(shards)), question) for _ in blocks]
     return Hits(
         np.concatenate([hits.keys for hits in merged]),
         np.concatenate([hits.distances for hits in merged]),
@@ -177,14 +181,18 @@ def _search(task: _SearchTask, place: Place) -> Hits:
     )
 
 
-def _merged(hits: Sequence[Hits], question: _Question) -> Hits:
-    level = list(hits)
+def _merged(hits: Iterable[Hits], question: _Question) -> Hits:
+    """The best of the hits of all shards, which are merged as they come, so that few are held at a time."""
+    level = list(_merged_groups(hits, question))
     while len(level) > 1:
-        level = [
-            merge_hits(level[start : start + _FAN_IN], question.k, question.metric)
-            for start in range(0, len(level), _FAN_IN)
-        ]
+        level = list(_merged_groups(level, question))
     return level[0]
+
+
+def _merged_groups(hits: Iterable[Hits], question: _Question) -> Iterator[Hits]:
+    coming = iter(hits)
+    while group := list(itertools.islice(coming, _FAN_IN)):
+        yield group[0] if len(group) == 1 else merge_hits(group, question.k, question.metric)
 
 
 # Lazy, from a Dask array

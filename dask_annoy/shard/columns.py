@@ -5,9 +5,7 @@ The files are what ``numpy.save`` writes, but the header is fixed here, so the b
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dask_annoy.errors import CorruptIndexError
+from dask_annoy.shard.mapping import map_file
 
 __all__ = ["HEADER_BYTES", "Column", "header_of"]
 
@@ -22,13 +21,12 @@ HEADER_BYTES: Final = 128
 
 
 class Column:
-    """One mapped ``.npy`` file of a known type and length."""
+    """One mapped ``.npy`` file of a known type and length. No file descriptor is held: any number may be mapped."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], n: int) -> None:
         self.path = path
         self._dtype = dtype
         self._n = n
-        self._map: mmap.mmap | None = None
         self._array: npt.NDArray[Any] | None = np.empty(0, dtype)
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -39,8 +37,7 @@ class Column:
             if file.read(HEADER_BYTES) != header_of(dtype, n):
                 raise CorruptIndexError(f"{path} does not start with the header of {n} values of type {dtype.str}")
             if n:
-                self._map = mmap.mmap(file.fileno(), expected, access=mmap.ACCESS_READ)
-                self._array = np.frombuffer(self._map, dtype, n, HEADER_BYTES)
+                self._array = map_file(file.fileno(), path, expected)[HEADER_BYTES:].view(dtype)
 
     @property
     def array(self) -> npt.NDArray[Any]:
@@ -62,12 +59,8 @@ class Column:
         return self._n
 
     def close(self) -> None:
-        """Unmap the file. Closing again does nothing."""
+        """Unmap the file, as soon as no other thread looks at it. Closing again does nothing."""
         self._array = None
-        if self._map is not None:
-            with suppress(BufferError):  # another thread is looking: the map goes with its array
-                self._map.close()
-            self._map = None
 
 
 def header_of(dtype: np.dtype[Any], n: int) -> bytes:
