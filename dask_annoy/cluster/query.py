@@ -26,7 +26,7 @@ from dask_annoy.cluster.executor import (
 from dask_annoy.cluster.placement import preferred_workers
 from dask_annoy.cluster.settings import Settings, current_settings
 from dask_annoy.errors import InvalidVectorsError
-from dask_annoy.planning import budget_for
+from dask_annoy.planning import MOST_BUDGET, budget_for
 from dask_annoy.shard import Hits, SearchMethod, ShardHandle, count_methods, merge_hits, open_shard, shard_handles
 from dask_annoy.storage import IndexFolder, Manifest
 from dask_annoy.vectors import encode_rows
@@ -114,7 +114,7 @@ def query(
             hits = _on_cluster(executor, encoded, shards, question)
         else:
             place = enter_place(current_settings(), granted_threads())
-            hits = _merged([_search(_SearchTask(shard, encoded, question), place) for shard in shards], question)
+            hits = _merged((_search(_SearchTask(shard, encoded, question), place) for shard in shards), question)
     return QueryResult(hits.ids, hits.distances, hits.methods)
 
 
@@ -141,7 +141,7 @@ def _budget(manifest: Manifest, k: int, search_k: int | None, target_recall: flo
             raise ValueError("give search_k or target_recall, not both: each decides the search budget")
         if isinstance(search_k, bool) or not isinstance(search_k, (int, np.integer)) or search_k < 1:
             raise ValueError(f"search_k must be a positive number of candidates, not {search_k!r}")
-        return int(search_k)
+        return min(int(search_k), MOST_BUDGET)
     tuned = budget_for(manifest.tuning, k, target_recall)
     return k * manifest.shards[0].n_trees if tuned is None else tuned
 

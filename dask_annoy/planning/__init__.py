@@ -6,10 +6,11 @@ from dask_annoy.planning.differences import differences, identity_differences
 from dask_annoy.planning.estimate import Estimate
 from dask_annoy.planning.plan import BUILDER_VERSION, BuildPlan, SlotPlan, make_plan
 from dask_annoy.planning.plan_file import read_plan, write_plan
-from dask_annoy.planning.tuning import budget_for, mix, recall_within, tune
+from dask_annoy.planning.tuning import MOST_BUDGET, budget_for, mix, recall_within, tune
 
 __all__ = [
     "BUILDER_VERSION",
+    "MOST_BUDGET",
     "BuildPlan",
     "Estimate",
     "SlotPlan",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dask_annoy.shard import RecallTrace, larger_is_better
 from dask_annoy.storage import RecallCurve, RecallPoint, Tuning
 
-__all__ = ["budget_for", "mix", "recall_within", "tune"]
+__all__ = ["MOST_BUDGET", "budget_for", "mix", "recall_within", "tune"]
 
 # Recalls whose budgets the curve keeps.
 _LEVELS: Final = (
@@ -35,8 +35,8 @@ _LEVELS: Final = (
     1.0,
 )
 
-# What the native search takes.
-_MOST_BUDGET: Final = 2**63 - 1
+#: What the native search takes.
+MOST_BUDGET: Final = 2**63 - 1
 
 # How much more budget a query needs than a row of the index, whose own trees were grown with it among the items.
 # Measured on rows held out: 0.9 to 1.15 times for text256 and sift128, up to 1.25 with a single tree over digits.
@@ -97,7 +97,7 @@ def budget_for(tuning: Tuning | None, k: int, target_recall: float | None) -> in
         recalls = [point.recall for point in curve.points]
         budgets = np.log([point.search_k for point in curve.points])
         search_k = round(float(np.exp(np.interp(target_recall, recalls, budgets))), 6)  # exp and log lose a little
-    return min(int(np.ceil(search_k * max(1.0, k / curve.k))), _MOST_BUDGET)
+    return min(int(np.ceil(search_k * max(1.0, k / curve.k))), MOST_BUDGET)
 
 
 def recall_within(traces: Sequence[RecallTrace], metric: str, search_k: int) -> float | None:

@@ -143,6 +143,11 @@ def test_a_bad_argument_is_named(index: ShardedIndex, rows: Any, arguments: dict
         index.query(rows[:1], **arguments)
 
 
+def test_no_budget_is_too_large(index: ShardedIndex, rows: Any) -> None:
+    everything = index.query(rows[:5], k=4, search_k=10**6)
+    np.testing.assert_array_equal(index.query(rows[:5], k=4, search_k=10**30).ids, everything.ids)
+
+
 @pytest.mark.parametrize(
     "form",
     [
