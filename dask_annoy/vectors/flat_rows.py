@@ -51,14 +51,16 @@ class FlatRows:
         """Bytes that the file must have."""
         return self.offset + self.n_rows * self.row_bytes
 
-    def blocks(self, start: int, stop: int, max_bytes: int) -> Iterator[Block]:
+    def blocks(self, start: int, stop: int, max_bytes: int, *, multiple: int = 1) -> Iterator[Block]:
         """Read the rows ``start`` to ``stop`` in blocks.
 
         From local disk a block has up to ``max_bytes``: it is read into place. From elsewhere it has a
         third of them (or all but 64 MiB, if that is more), since the answers on their way need memory too.
+        All blocks but the last have a multiple of ``multiple`` rows, also where that is more than the bound.
         """
         with self.file.open() as reader:
-            step = max(1, reader.block_bytes(max_bytes) // self.row_bytes)
+            step = reader.block_bytes(max_bytes) // self.row_bytes
+            step = max(multiple, step - step % multiple)
             for first in range(start, stop, step):
                 # Not kept in a variable: the caller alone decides how long a block lives.
                 yield first, self._read(reader, first, min(first + step, stop))

@@ -99,7 +99,10 @@ class StoredFile:
 
     @contextmanager
     def open(self) -> Iterator[ByteReader]:
-        """Open the file for reading by position; it must still be the one that was found.
+        """Open the file for reading by position; it must be the one that was found, and stay it until the end.
+
+        The file is looked at twice: when it is opened, and when the block ends without an exception. What was read
+        in between is of one version only then.
 
         Raises
         ------
@@ -107,6 +110,15 @@ class StoredFile:
             Of the type ``self.error``, if the file has changed.
         """
         filesystem, path = open_filesystem(self.url, self.storage_options, error=self.error)
+        self._check_unchanged(filesystem, path)
+        if is_local(filesystem):
+            with Path(path).open("rb", buffering=0) as handle:
+                yield _LocalReader(self, handle)
+        else:
+            yield _RangeReader(self, filesystem, path)
+        self._check_unchanged(filesystem, path)
+
+    def _check_unchanged(self, filesystem: Any, path: str) -> None:
         size, version = file_version(filesystem, path, ask(filesystem, "info", path, where=self.name))
         if (size, version) != (self.size, self.version):
             raise self.error(
@@ -114,11 +126,6 @@ class StoredFile:
                 f"({self.version}), "
                 f"now it has {size:,} bytes ({version})"
             )
-        if is_local(filesystem):
-            with Path(path).open("rb", buffering=0) as handle:
-                yield _LocalReader(self, handle)
-        else:
-            yield _RangeReader(self, filesystem, path)
 
 
 def file_version(filesystem: Any, path: str, info: Mapping[str, Any]) -> tuple[int, str]:

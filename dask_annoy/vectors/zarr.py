@@ -46,8 +46,11 @@ class ZarrSource(RowSource):
     where chunks end, and have at most a third of ``max_bytes``, the rest being for chunks on their way.
     Where not even one row of chunks is so small: an array whose chunks span all columns is read one chunk
     at a time and handed out in views of it; of any other, each block reads the chunks that it touches
-    again. With shards, "chunk" means the chunks inside. That data changes is noticed by `identity`, which
-    lists the chunks; reading compares the array's metadata only.
+    again. With shards, "chunk" means the chunks inside.
+
+    That data changes is noticed by `identity`, which lists the chunks. The array is listed when it is opened
+    and after each pass of `blocks`, which ends with an error if the two differ. `take` compares the array's
+    metadata only: a listing can cost far more than the few rows it is for.
     """
 
     def __init__(self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -59,6 +62,7 @@ class ZarrSource(RowSource):
         self.dtype: np.dtype[Any] = array.dtype
         self.n_rows, self.width = check_shape(array.shape, self.name)
         self._chunks: tuple[int, int] = array.chunks
+        self._found = self.identity()
 
     def identity(self) -> dict[str, str | int]:
         """Return the URL, and a digest of names, sizes and versions of all objects of the array."""
@@ -77,7 +81,16 @@ class ZarrSource(RowSource):
         }
 
     def _blocks(self, start: int, stop: int, max_bytes: int) -> Iterator[Block]:
-        array = self._open_again()
+        yield from self._decode(self._open_again(), start, stop, max_bytes)
+        now = self.identity()
+        if now != self._found:
+            raise InvalidVectorsError(
+                f"{self.name} has changed since it was looked at: it had {self._found['files']:,} files of "
+                f"{self._found['size']:,} bytes ({self._found['version']}), "
+                f"now it has {now['files']:,} of {now['size']:,} bytes ({now['version']})"
+            )
+
+    def _decode(self, array: Any, start: int, stop: int, max_bytes: int) -> Iterator[Block]:
         budget = max_bytes // 3
         chunk_rows, chunk_columns = self._chunks
         band = chunk_rows * self.row_bytes

@@ -29,11 +29,19 @@ from numpy.typing import NDArray
 
 from dask_annoy import ShardedIndex, build_index, open_index, plan_index
 from dask_annoy.cli import annoy
-from dask_annoy.errors import IndexExistsError, IndexNotFoundError, InvalidIdsError, UnfinishedBuildWarning
+from dask_annoy.errors import (
+    IndexExistsError,
+    IndexNotFoundError,
+    InvalidIdsError,
+    InvalidVectorsError,
+    UnfinishedBuildWarning,
+)
 from dask_annoy.planning import plan as plan_module
 from dask_annoy.shard import read_receipts
 from dask_annoy.storage import IndexFolder
 from dask_annoy.storage.document import sealed
+from dask_annoy.vectors.flat_rows import FlatRows
+from dask_annoy.vectors.stored_file import ByteReader
 
 from .conftest import fingerprint
 
@@ -295,6 +303,30 @@ def test_a_changed_input_is_named(rows: NDArray[np.float32], tmp_path: Path) -> 
     refused = CliRunner().invoke(annoy, build)
     assert refused.exit_code == 1
     assert "n_rows was 2000 and is 1500" in refused.output
+
+
+def test_an_input_that_changes_while_a_shard_reads_it_gets_no_receipt_for_what_was_mixed(
+    rows: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, file = tmp_path / "index", tmp_path / "rows.npy"
+    np.save(file, rows)
+    os.utime(file, (1e9, 1e9))
+    read, changed = FlatRows._read, threading.Event()
+
+    def reading(table: FlatRows, reader: ByteReader, first: int, stop: int) -> Any:
+        block = read(table, reader, first, stop)
+        if not changed.is_set():
+            changed.set()
+            np.save(file, rows[::-1])
+        return block
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FlatRows, "_read", reading)
+        with pytest.raises(InvalidVectorsError, match=r"rows\.npy has changed since it was looked at"):
+            build_index(file, url, **OPTIONS, client=False)
+    assert receipts(str(url), {}) == {}
+    with pytest.raises(IndexNotFoundError):
+        open_index(url)
 
 
 def test_the_same_build_in_two_processes_at_once_gives_one_version(npy: Path, tmp_path: Path, undisturbed: Any) -> None:
