@@ -9,13 +9,13 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
@@ -34,7 +34,10 @@ _MEMORY: Final = frozenset({"memory"})
 _CONDITIONAL_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 _CACHES: Final = frozenset({"simplecache", "filecache", "blockcache", "cached"})
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_DELETING_THREADS: Final = 8
+_THREADS: Final = 8
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 # fsspec's memory store looks and then writes: exclusive only under a lock.
 _memory_lock = threading.Lock()
@@ -275,6 +278,14 @@ class IndexFolder:
                     return int(info["size"])
         raise FileNotFoundError(errno.ENOENT, "No such file", self.where(name))
 
+    def each(self, read: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+        """What `read` gives for each item, in order; a few at a time where storage is remote."""
+        if not self.has_conditional_put:
+            yield from map(read, items)
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            yield from pool.map(read, items)
+
     # Writing
 
     def write_bytes(self, name: str, payload: bytes) -> None:
@@ -363,6 +374,12 @@ class IndexFolder:
                 with suppress(OSError):  # not empty
                     path.parent.rmdir()
 
+    def delete_empty(self, folders: Iterable[str]) -> None:
+        """Delete local folders that are empty; elsewhere there are none."""
+        for name in folders if self.is_local else ():
+            with suppress(OSError):  # not empty, or gone
+                self.local_path(name).rmdir()
+
     def delete_tree(self, name: str) -> None:
         """Delete everything below the folder `name`; nothing happens if it is not there."""
         if self.is_local:
@@ -404,7 +421,7 @@ class IndexFolder:
             with suppress(FileNotFoundError):
                 ask(fs, "rm_file", path, where=self.display_url)
 
-        with ThreadPoolExecutor(_DELETING_THREADS) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(delete, paths))
 
     def _writable(self, name: str) -> tuple[Any, str]:
