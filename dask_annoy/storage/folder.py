@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
 from dask_annoy.storage.local_files import TEMPORARY_PREFIX, staged
+from dask_annoy.vectors.client_errors import as_os_errors
 from dask_annoy.vectors.filesystem import open_filesystem, public_url
 from dask_annoy.vectors.patience import ask
 
@@ -72,7 +73,7 @@ class IndexFolder:
 
     Names are relative POSIX paths and are checked (`check_name`): nothing that a manifest says can leave the
     folder. On local disk a half-written file is never visible under its final name. A remote server that does not
-    answer is a TimeoutError after some minutes: see `dask_annoy.vectors.patience`.
+    answer is a TimeoutError after some minutes: see `dask_annoy.vectors.patience`. All errors of storage are OSErrors.
 
     Parameters
     ----------
@@ -242,7 +243,9 @@ class IndexFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(
-            StoredFile(file.lstrip("/").removeprefix(root), int(info["size"] or 0), _modified(fs, file, info))
+            StoredFile(
+                file.lstrip("/").removeprefix(root), int(info["size"] or 0), _modified(fs, file, info, self.display_url)
+            )
             for file, info in found.items()
             if info.get("type") == "file" and file.lstrip("/").startswith(parent)
         )
@@ -254,7 +257,8 @@ class IndexFolder:
         try:
             return next(file.modified for file in self.files("staging") if file.name == name)
         finally:
-            self.delete([name])
+            with suppress(OSError):  # it grows old and is cleaned up
+                self.delete([name])
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name. Unlike fsspec's, it does not take an error for a no."""
@@ -347,7 +351,7 @@ class IndexFolder:
             if self.exists(name):
                 raise FileExistsError(errno.EEXIST, "File exists", self.where(name))
             self._writable(name)
-            fs.pipe_file(remote, payload)
+            ask(fs, "pipe_file", remote, payload, where=self.where(name), transferred=len(payload))
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; those that are not there are passed over."""
@@ -428,7 +432,7 @@ class IndexFolder:
         """The same as `_remote`, with the folders that a file needs where folders are real (SFTP, HDFS)."""
         fs, remote = self._remote(name)
         if not self.has_atomic_create:
-            fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
+            ask(fs, "makedirs", remote.rpartition("/")[0], exist_ok=True, where=self.where(name))
         return fs, remote
 
     def _remote(self, name: str) -> tuple[Any, str]:
@@ -441,7 +445,8 @@ class IndexFolder:
     def _filesystem(self) -> tuple[Any, str]:
         made: tuple[int, Any, str] | None = self.__dict__.get("_made")
         if made is None or made[0] != os.getpid():  # a connection must not cross a fork
-            fs, root = open_filesystem(self.url, self.storage_options, error=UnsupportedStorageError)
+            with as_os_errors(self.display_url):  # some connect at once
+                fs, root = open_filesystem(self.url, self.storage_options, error=UnsupportedStorageError)
             made = (os.getpid(), fs, root)
             object.__setattr__(self, "_made", made)
         return made[1], made[2]
@@ -456,7 +461,7 @@ def _local_files(root: Path, folder: Path) -> Iterator[StoredFile]:
                 yield StoredFile(path.relative_to(root).as_posix(), status.st_size, status.st_mtime)
 
 
-def _modified(fs: Any, path: str, info: Mapping[str, Any]) -> float:
+def _modified(fs: Any, path: str, info: Mapping[str, Any], public: str) -> float:
     """When a file was written, as the backend's listing tells it, or else its own answer."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
         value = info.get(key)
@@ -464,5 +469,5 @@ def _modified(fs: Any, path: str, info: Mapping[str, Any]) -> float:
             return float(value)
         if isinstance(value, datetime):
             return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    moment: datetime = fs.modified(path)
+    moment: datetime = ask(fs, "modified", path, where=public)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
