@@ -108,11 +108,14 @@ def _is_damaged(folder: IndexFolder, version: int) -> bool:
 
 
 def list_version_infos(folder: IndexFolder) -> list[VersionInfo]:
-    """All versions that can be opened, oldest first; those with a damaged manifest are passed over."""
-    tags = read_tags(folder)
-    manifests = [_read_if_possible(folder, version) for version in list_versions(folder)]
-    return [
-        VersionInfo(
+    """All versions that can be opened, oldest first. Damaged manifests are passed over, and damaged tags, too."""
+    tags = read_tags(folder, only_sound=True)
+
+    def read(version: int) -> VersionInfo | None:  # and not the manifest, which is a thousand times as large
+        manifest = _read_if_possible(folder, version)
+        if manifest is None:
+            return None
+        return VersionInfo(
             version=manifest.version,
             created=manifest.created,
             operation=manifest.operation,
@@ -120,11 +123,10 @@ def list_version_infos(folder: IndexFolder) -> list[VersionInfo]:
             deleted=manifest.totals.deleted,
             shards=manifest.totals.shards,
             bytes=manifest.totals.bytes,
-            tags=tuple(sorted(tag for tag, version in tags.items() if version == manifest.version)),
+            tags=tuple(sorted(tag for tag, named in tags.items() if named == manifest.version)),
         )
-        for manifest in manifests
-        if manifest is not None
-    ]
+
+    return [info for info in folder.each(read, list_versions(folder)) if info is not None]
 
 
 def roll_back(folder: IndexFolder, snapshot: Manifest, version: int | str) -> Manifest:

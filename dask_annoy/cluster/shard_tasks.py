@@ -20,9 +20,10 @@ from dask_annoy.shard import (
     forest_seed,
     list_receipts,
     sound_receipt,
+    write_receipt,
     write_sample,
 )
-from dask_annoy.storage import IndexFolder, ShardEntry
+from dask_annoy.storage import IndexFolder, ShardEntry, receipt_name, sample_name
 from dask_annoy.vectors import encode_rows
 
 __all__ = ["build_shards", "finished_shards"]
@@ -63,13 +64,43 @@ def build_shards(
     wanted = [slot for slot in plan.slots if slots is None or slot.slot in slots]
     found = finished_shards(folder, plan, wanted, tuple(without), executor, progress) if resume else {}
     missing = [slot for slot in wanted if slot.slot not in found]
+    sample: npt.NDArray[Any] | None = None
     if missing or plan.operation == "compact":  # which measures the old shards with it, too
-        write_sample(folder, build_id, _sample(inputs, plan, executor, progress))
+        sample = _sample(inputs, plan, executor, progress)
+        write_sample(folder, build_id, sample)
     block_bytes = current_settings().block_bytes
     tasks = [_shard_task(folder, inputs, plan, slot, block_bytes) for slot in missing]
-    built = executor.run(_build_shard, tasks, label="build", weights=[slot.rows for slot in missing], progress=progress)
+    weights = [slot.rows for slot in missing]
+    try:
+        built = executor.run(_build_shard, tasks, label="build", weights=weights, progress=progress)
+    except Exception:
+        if sample is None or folder.exists(sample_name(build_id)):
+            raise
+        # A clean-up that looked for marks before ours was there has taken it, see `_put_back`. It does so once.
+        write_sample(folder, build_id, sample)
+        built = executor.run(_build_shard, tasks, label="build", weights=weights, progress=progress)
     found |= {receipt.entry.slot: receipt for receipt in built}
-    return [found[slot.slot] for slot in wanted]
+    receipts = [found[slot.slot] for slot in wanted]
+    _put_back(folder, plan, sample, receipts)
+    return receipts
+
+
+def _put_back(
+    folder: IndexFolder, plan: BuildPlan, sample: npt.NDArray[Any] | None, receipts: Sequence[ShardReceipt]
+) -> None:
+    """Write again what a clean-up took from the build while it ran, before a version names its shards.
+
+    Of an earlier run's plan, sample and receipts this one may have found those that a clean-up, which looked for marks
+    just before ours was there, was about to delete. It leaves the shards, but `repair` needs the names, too.
+    """
+    build_id = str(plan.build_id)
+    write_plan(folder, plan)
+    if sample is not None:
+        write_sample(folder, build_id, sample)
+    names = list_receipts(folder, build_id)
+    for receipt in receipts:
+        if receipt_name(build_id, receipt.entry.slot, receipt.attempt) not in names.get(receipt.entry.slot, ()):
+            write_receipt(folder, receipt)
 
 
 @dataclass(frozen=True)

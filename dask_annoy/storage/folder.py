@@ -9,19 +9,20 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
 from dask_annoy.errors import CorruptIndexError, UnsupportedStorageError
 from dask_annoy.storage.local_files import TEMPORARY_PREFIX, staged
+from dask_annoy.vectors.client_errors import as_os_errors
 from dask_annoy.vectors.filesystem import open_filesystem, public_url
 from dask_annoy.vectors.patience import ask
 
@@ -34,7 +35,10 @@ _MEMORY: Final = frozenset({"memory"})
 _CONDITIONAL_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 _CACHES: Final = frozenset({"simplecache", "filecache", "blockcache", "cached"})
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_DELETING_THREADS: Final = 8
+_THREADS: Final = 8
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 # fsspec's memory store looks and then writes: exclusive only under a lock.
 _memory_lock = threading.Lock()
@@ -69,7 +73,7 @@ class IndexFolder:
 
     Names are relative POSIX paths and are checked (`check_name`): nothing that a manifest says can leave the
     folder. On local disk a half-written file is never visible under its final name. A remote server that does not
-    answer is a TimeoutError after some minutes: see `dask_annoy.vectors.patience`.
+    answer is a TimeoutError after some minutes: see `dask_annoy.vectors.patience`. All errors of storage are OSErrors.
 
     Parameters
     ----------
@@ -239,7 +243,9 @@ class IndexFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(
-            StoredFile(file.lstrip("/").removeprefix(root), int(info["size"] or 0), _modified(fs, file, info))
+            StoredFile(
+                file.lstrip("/").removeprefix(root), int(info["size"] or 0), _modified(fs, file, info, self.display_url)
+            )
             for file, info in found.items()
             if info.get("type") == "file" and file.lstrip("/").startswith(parent)
         )
@@ -251,7 +257,8 @@ class IndexFolder:
         try:
             return next(file.modified for file in self.files("staging") if file.name == name)
         finally:
-            self.delete([name])
+            with suppress(OSError):  # it grows old and is cleaned up
+                self.delete([name])
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name. Unlike fsspec's, it does not take an error for a no."""
@@ -274,6 +281,14 @@ class IndexFolder:
                 if info["type"] == "file":
                     return int(info["size"])
         raise FileNotFoundError(errno.ENOENT, "No such file", self.where(name))
+
+    def each(self, read: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+        """What `read` gives for each item, in order; a few at a time where storage is remote."""
+        if not self.has_conditional_put:
+            yield from map(read, items)
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            yield from pool.map(read, items)
 
     # Writing
 
@@ -336,7 +351,7 @@ class IndexFolder:
             if self.exists(name):
                 raise FileExistsError(errno.EEXIST, "File exists", self.where(name))
             self._writable(name)
-            fs.pipe_file(remote, payload)
+            ask(fs, "pipe_file", remote, payload, where=self.where(name), transferred=len(payload))
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; those that are not there are passed over."""
@@ -362,6 +377,12 @@ class IndexFolder:
             if path.parent.parent != Path(self.url):
                 with suppress(OSError):  # not empty
                     path.parent.rmdir()
+
+    def delete_empty(self, folders: Iterable[str]) -> None:
+        """Delete local folders that are empty; elsewhere there are none."""
+        for name in folders if self.is_local else ():
+            with suppress(OSError):  # not empty, or gone
+                self.local_path(name).rmdir()
 
     def delete_tree(self, name: str) -> None:
         """Delete everything below the folder `name`; nothing happens if it is not there."""
@@ -404,14 +425,14 @@ class IndexFolder:
             with suppress(FileNotFoundError):
                 ask(fs, "rm_file", path, where=self.display_url)
 
-        with ThreadPoolExecutor(_DELETING_THREADS) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(delete, paths))
 
     def _writable(self, name: str) -> tuple[Any, str]:
         """The same as `_remote`, with the folders that a file needs where folders are real (SFTP, HDFS)."""
         fs, remote = self._remote(name)
         if not self.has_atomic_create:
-            fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
+            ask(fs, "makedirs", remote.rpartition("/")[0], exist_ok=True, where=self.where(name))
         return fs, remote
 
     def _remote(self, name: str) -> tuple[Any, str]:
@@ -424,7 +445,8 @@ class IndexFolder:
     def _filesystem(self) -> tuple[Any, str]:
         made: tuple[int, Any, str] | None = self.__dict__.get("_made")
         if made is None or made[0] != os.getpid():  # a connection must not cross a fork
-            fs, root = open_filesystem(self.url, self.storage_options, error=UnsupportedStorageError)
+            with as_os_errors(self.display_url):  # some connect at once
+                fs, root = open_filesystem(self.url, self.storage_options, error=UnsupportedStorageError)
             made = (os.getpid(), fs, root)
             object.__setattr__(self, "_made", made)
         return made[1], made[2]
@@ -439,7 +461,7 @@ def _local_files(root: Path, folder: Path) -> Iterator[StoredFile]:
                 yield StoredFile(path.relative_to(root).as_posix(), status.st_size, status.st_mtime)
 
 
-def _modified(fs: Any, path: str, info: Mapping[str, Any]) -> float:
+def _modified(fs: Any, path: str, info: Mapping[str, Any], public: str) -> float:
     """When a file was written, as the backend's listing tells it, or else its own answer."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
         value = info.get(key)
@@ -447,5 +469,5 @@ def _modified(fs: Any, path: str, info: Mapping[str, Any]) -> float:
             return float(value)
         if isinstance(value, datetime):
             return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    moment: datetime = fs.modified(path)
+    moment: datetime = ask(fs, "modified", path, where=public)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

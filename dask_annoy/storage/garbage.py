@@ -1,18 +1,23 @@
 """The clean-up: old versions that nobody keeps, and files that no version names. What it does not know, it leaves.
 
 Others may be writing meanwhile. What is younger than any running writer stays. What is older can be named again by two
-kinds of writers only: one that reads receipts of an earlier run, and one that goes back to an older version. Both leave
-a mark first (`dask_annoy.storage.work`), then read. The clean-up takes the names away first (manifests, receipts), then
-looks for marks and new versions, and only then deletes files: either the writer has found no name, or its mark is seen.
+kinds of writers only: one that goes on with an earlier build, and one that goes back to an older version. Both leave a
+mark first (`dask_annoy.storage.work`), then read. The clean-up takes the names away first (manifests, receipts, and a
+build's plan and sample, whose names are fixed), then looks for marks and new versions, and only then deletes files:
+either the writer has found no name, or its mark is seen. A writer that has left its mark just before the names are
+taken may have found some that are gone by the time it commits: it puts back those of its build
+(`dask_annoy.cluster.shard_tasks`).
+
 Whoever tags a version puts the tag, then looks for a clean-up that has announced to take the version away; the clean-up
-announces that, then looks for tags: at least one of the two sees the other and gives way.
+announces that, then looks for tags: at least one of the two sees the other and gives way. What was tagged before is
+in no announcement, and is not taken, even if the tag goes meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -78,12 +83,11 @@ class _Names:
     shards: set[str] = field(default_factory=set)
     deletions: set[str] = field(default_factory=set)
 
-    def add(self, manifests: Iterable[Manifest]) -> None:
-        for manifest in manifests:
-            for shard in manifest.shards:
-                self.shards.add(shard.uuid)
-                if shard.deletions is not None:
-                    self.deletions.add(shard.deletions.uuid)
+    def add(self, manifest: Manifest) -> None:
+        for shard in manifest.shards:
+            self.shards.add(shard.uuid)
+            if shard.deletions is not None:
+                self.deletions.add(shard.deletions.uuid)
 
 
 def collect_garbage(folder: IndexFolder, older_than: float, *, dry_run: bool = True) -> Garbage:
@@ -103,44 +107,79 @@ def collect_garbage(folder: IndexFolder, older_than: float, *, dry_run: bool = T
     Raises
     ------
     CorruptIndexError, FormatVersionError
-        If a manifest or a tag cannot be read: what it names is not known, so nothing is deleted.
+        If a manifest or a tag cannot be read: what it names is not known, so nothing is deleted. A damaged tag can be
+        taken away by `delete_tag`.
     """
     cutoff = folder.now() - older_than
     files = {file.name: file for file in folder.files()}
     versions = list_versions(folder)
-    manifests = {version: _manifest_unless_deleted(folder, version) for version in versions}
-    recent = _recent(versions, files, cutoff)
+    tagged = _tagged(folder, versions)
+    safe = _recent(versions, files, cutoff) | tagged
+    names = _names_of(folder, versions, safe)
     if _has_marks(files, cutoff) and not dry_run:
         return _garbage(files, [], versions, [], dry_run=False, held_back=True)
     with contextlib.ExitStack() as stack:
         if not dry_run:
-            stack.enter_context(announced_clean_up(folder, [one for one in versions if one not in recent]))
-        kept = sorted(recent | (set(read_tags(folder).values()) & set(versions)))
-        expired = [version for version in versions if version not in kept]
-        names = _Names()
-        # What another clean-up has deleted meanwhile was not kept; if one of the kept is missing, nothing is deleted.
-        names.add(manifests[version] or read_manifest(folder, version) for version in kept)
-        receipts, rest_of_builds = _old_builds(_files_by(_BUILD, files), names, cutoff)
-        first = [version_name(version) for version in expired] + receipts
+            announced = [version for version in versions if version not in safe]
+            stack.enter_context(announced_clean_up(folder, announced))
+            late = _tagged(folder, versions) - safe
+            for version in sorted(late):
+                names.add(read_manifest(folder, version))
+            safe |= late
+        kept = sorted(safe)
+        expired = [version for version in versions if version not in safe]
+        builds = _old_builds(_files_by(_BUILD, files), names, cutoff)
+        first = builds + [version_name(version) for version in expired]
         if not dry_run:
+            if _has_marks(_work(folder), cutoff):  # reading all manifests takes a while
+                return _garbage(files, [], versions, [], dry_run=False, held_back=True)
             folder.delete(first)
             # Marks before versions: a writer without a mark has committed, or will not find the names.
-            if _has_marks({file.name: file for file in folder.files(WORK)}, cutoff):
+            if _has_marks(_work(folder), cutoff):
                 return _garbage(files, expired, kept, first, dry_run=False, held_back=True)
-            new = [version for version in list_versions(folder) if version not in manifests]
-            names.add(read_manifest(folder, version) for version in new)
-            kept = [*kept, *new]
-        second = _unnamed(files, names, cutoff) + rest_of_builds + _leftovers(files, cutoff)
+            for version in sorted(set(list_versions(folder)) - set(versions)):
+                names.add(read_manifest(folder, version))
+                kept.append(version)
+        second = _unnamed(files, names, cutoff) + _leftovers(files, cutoff)
         if not dry_run:
             folder.delete_found(second)
+            folder.delete_empty(sorted({name.rpartition("/")[0] for name in builds}))
     return _garbage(files, expired, kept, first + second, dry_run=dry_run, held_back=_has_marks(files, cutoff))
 
 
-def _manifest_unless_deleted(folder: IndexFolder, version: int) -> Manifest | None:
-    try:
-        return read_manifest(folder, version)
-    except IndexNotFoundError:
-        return None
+def _tagged(folder: IndexFolder, versions: Sequence[int]) -> set[int]:
+    """Those of the versions that have a tag, as tags are now."""
+    return set(read_tags(folder).values()) & set(versions)
+
+
+def _names_of(folder: IndexFolder, versions: Sequence[int], kept: Collection[int]) -> _Names:
+    """What the kept versions name. All others are read, too, and let go: none may be unreadable.
+
+    What another clean-up has deleted since the listing was not kept; if one of the kept is missing, that is an error.
+    """
+
+    def read(version: int) -> _Names:
+        named = _Names()  # and not the manifest, which is a hundred times as large
+        try:
+            manifest = read_manifest(folder, version)
+        except IndexNotFoundError:
+            if version in kept:
+                raise
+        else:
+            if version in kept:
+                named.add(manifest)
+        return named
+
+    names = _Names()
+    for named in folder.each(read, versions):
+        names.shards |= named.shards
+        names.deletions |= named.deletions
+    return names
+
+
+def _work(folder: IndexFolder) -> dict[str, StoredFile]:
+    """The marks, as they are now."""
+    return {file.name: file for file in folder.files(WORK)}
 
 
 def _garbage(
@@ -169,10 +208,8 @@ def _recent(versions: Sequence[int], files: Mapping[str, StoredFile], cutoff: fl
     return {version for version in versions if (file := times.get(version)) is None or file.modified >= cutoff}
 
 
-def _old_builds(
-    builds: Mapping[str, Sequence[StoredFile]], names: _Names, cutoff: float
-) -> tuple[list[str], list[str]]:
-    """Receipts that name shards of no version, and the other files of builds that have no receipt left.
+def _old_builds(builds: Mapping[str, Sequence[StoredFile]], names: _Names, cutoff: float) -> list[str]:
+    """The plan and the sample of builds that have no receipt left, and receipts that name shards of no version.
 
     Builds with a young file are left alone, and what their receipts name is kept.
     """
@@ -187,7 +224,8 @@ def _old_builds(
         receipts += old
         if len(old) == len(attempts):
             rest += [file.name for file in found if file.name not in attempts]
-    return receipts, rest
+    # The rest first: the less time between the look for marks and its deletion, the better.
+    return rest + receipts
 
 
 def _unnamed(files: Mapping[str, StoredFile], names: _Names, cutoff: float) -> list[str]:

@@ -6,12 +6,14 @@ import errno
 import random
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
 from dask_annoy.errors import UnsupportedStorageError
 from dask_annoy.storage.folder import IndexFolder
 from dask_annoy.vectors import patience
+from dask_annoy.vectors.client_errors import http_status
 
 __all__ = ["prove_conditional_put", "put_if_absent"]
 
@@ -124,17 +126,11 @@ def _is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO:
         return True
-    return any(_status(cause) in _TRANSIENT_STATUS for cause in (error, error.__cause__) if cause is not None)
+    return any(http_status(cause) in _TRANSIENT_STATUS for cause in _causes(error))
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status in an error of botocore (`response`), gcsfs (`code`), azure (`status_code`) …."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        status = next((getattr(error, key) for key in ("status_code", "status", "code") if hasattr(error, key)), None)
-    try:
-        return int(status) if status is not None else None
-    except (TypeError, ValueError):
-        return None
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, the client's own that it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -13,7 +13,7 @@ from dask_annoy.storage.document import Document, parse_versioned, sealed
 from dask_annoy.storage.folder import IndexFolder
 from dask_annoy.storage.layout import WORK, work_name
 
-__all__ = ["announced_clean_up", "at_work", "is_being_cleaned_up"]
+__all__ = ["announced_clean_up", "announcement_of_clean_up", "at_work"]
 
 _FORMAT: Final = 1
 _MAX_BYTES: Final = 2**24
@@ -52,8 +52,8 @@ def announced_clean_up(folder: IndexFolder, versions: Sequence[int]) -> Iterator
         yield
 
 
-def is_being_cleaned_up(folder: IndexFolder, version: int) -> bool:
-    """Whether a clean-up has announced to take a version away."""
+def announcement_of_clean_up(folder: IndexFolder, version: int) -> str | None:
+    """The address of the file by which a clean-up has announced to take a version away; None if there is none."""
     for name in folder.list(WORK):
         if name.startswith(_CLEAN_UP):
             path = f"{WORK}/{name}"
@@ -64,8 +64,8 @@ def is_being_cleaned_up(folder: IndexFolder, version: int) -> bool:
                     _Mark, payload, where=where, what="mark", newest=_FORMAT, max_bytes=_MAX_BYTES, is_sealed=True
                 )
                 if version in mark.versions:
-                    return True
-    return False
+                    return where
+    return None
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+from dask_annoy.vectors.client_errors import as_os_errors
+
 __all__ = ["PATIENCE", "SLOWEST", "ask", "within_patience"]
 
 #: Seconds within which a request has to be answered, with all that is tried again. Longer than the clients themselves
@@ -48,17 +50,20 @@ def ask(
     ------
     TimeoutError
         If there is no whole answer by then. What was asked for may have been done.
+    OSError
+        For errors of the client that are none: see `as_os_errors`.
     """
     call = getattr(filesystem, method)
     if not inspect.iscoroutinefunction(getattr(call, "__wrapped__", None)):
-        return call(*arguments, **options)
-    with _naming(where):
+        with as_os_errors(where):
+            return call(*arguments, **options)
+    with as_os_errors(where), _naming(where):
         return call(*arguments, timeout=_seconds(transferred), **options)
 
 
 async def within_patience(answer: Awaitable[Answer], *, where: str, transferred: float = 0) -> Answer:
     """Await the answer to a request for as long as `ask` would, with its parameters and errors."""
-    with _naming(where):
+    with as_os_errors(where), _naming(where):
         return await asyncio.wait_for(answer, _seconds(transferred))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dask_annoy.storage import (
     collect_garbage,
     commit,
     create_tag,
+    delete_tag,
     deletion_name,
     garbage,
     list_versions,
@@ -30,6 +32,7 @@ from dask_annoy.storage import (
     shard_folder,
     version_name,
 )
+from dask_annoy.storage.work import announced_clean_up
 
 from .conftest import manifest
 
@@ -241,6 +244,179 @@ def test_of_a_tag_and_a_clean_up_at_the_same_time_one_gives_way(local_folder: In
     monkeypatch.setattr(garbage, "announced_clean_up", tag_first)
     assert collect_garbage(local_folder, 7 * DAY, dry_run=False).kept_versions == (3, 4)
     assert read_manifest(local_folder, 3).shards[0].uuid == C
+
+
+def three_versions(folder: IndexFolder) -> None:
+    for version, uuid in enumerate((A, B, C), 1):
+        write_version(folder, version, uuid)
+    age(folder, 30)
+
+
+def test_a_tag_that_is_asked_for_again_during_a_clean_up_stays(local_folder: IndexFolder, monkeypatch: Any) -> None:
+    three_versions(local_folder)
+    create_tag(local_folder, "prod", 1)
+    between(monkeypatch, lambda: create_tag(local_folder, "prod", 1))
+    done = collect_garbage(local_folder, 7 * DAY, dry_run=False)
+    assert (done.versions, done.kept_versions) == ((2,), (1, 3))
+    assert read_tags(local_folder) == {"prod": 1}
+
+
+def test_a_killed_clean_up_has_announced_no_tagged_version(local_folder: IndexFolder, monkeypatch: Any) -> None:
+    three_versions(local_folder)
+    create_tag(local_folder, "prod", 1)
+    with monkeypatch.context() as patched:
+        delete = IndexFolder.delete
+
+        def die(self: IndexFolder, names: Any) -> None:
+            names = list(names)
+            if any(name.startswith(("versions/", "work/")) for name in names):  # its announcement stays, too
+                raise KeyboardInterrupt
+            delete(self, names)
+
+        patched.setattr(IndexFolder, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            collect_garbage(local_folder, 7 * DAY, dry_run=False)
+    (left,) = local_folder.list("work")
+    create_tag(local_folder, "prod", 1)
+    create_tag(local_folder, "also", 1)
+    with pytest.raises(CommitConflictError, match=f"being cleaned up, as .*{left} says.*delete the file"):
+        create_tag(local_folder, "late", 2)
+    assert read_tags(local_folder) == {"prod": 1, "also": 1}
+
+
+def test_only_a_tag_that_the_very_call_has_put_is_taken_back(local_folder: IndexFolder) -> None:
+    three_versions(local_folder)
+    create_tag(local_folder, "prod", 1)
+    with announced_clean_up(local_folder, [1]), pytest.raises(CommitConflictError):
+        create_tag(local_folder, "prod", 1)
+    assert read_tags(local_folder) == {"prod": 1}
+    # And if somebody else puts the same between the look and the put.
+    with pytest.MonkeyPatch.context() as patched, announced_clean_up(local_folder, [1]):
+        patched.setattr(IndexFolder, "exists", lambda *_: False)
+        with pytest.raises(CommitConflictError):
+            create_tag(local_folder, "prod", 1)
+    assert read_tags(local_folder) == {"prod": 1}
+
+
+def test_a_version_whose_tag_goes_during_a_clean_up_is_left_for_the_next(
+    local_folder: IndexFolder, monkeypatch: Any
+) -> None:
+    three_versions(local_folder)
+    create_tag(local_folder, "prod", 1)
+    announced = garbage.announced_clean_up
+
+    def untag_first(*arguments: Any) -> Any:
+        delete_tag(local_folder, "prod")
+        return announced(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(garbage, "announced_clean_up", untag_first)
+        # It was not announced, so whoever tags it now does not see that it goes.
+        assert collect_garbage(local_folder, 7 * DAY, dry_run=False).versions == (2,)
+    assert collect_garbage(local_folder, 7 * DAY, dry_run=False).versions == (1,)
+
+
+def test_a_damaged_tag_can_be_taken_away_and_until_then_stops_the_clean_up(folder: IndexFolder) -> None:
+    write_version(folder, 1, A)
+    write_version(folder, 2, B)
+    create_tag(folder, "sound", 1)
+    folder.write_bytes("tags/bad.json", b"{")
+    for refused in (
+        lambda: collect_garbage(folder, AT_ONCE, dry_run=False),
+        lambda: read_tags(folder),
+        lambda: create_tag(folder, "bad", 1),
+    ):
+        with pytest.raises(CorruptIndexError, match=r"bad\.json .*untag\('bad'\).*dask annoy untag .* bad\)"):
+            refused()
+    assert read_tags(folder, only_sound=True) == {"sound": 1}
+    delete_tag(folder, "bad")
+    assert read_tags(folder) == {"sound": 1}
+    with pytest.raises(IndexNotFoundError, match=r"there is no tag 'bad' .*: sound"):
+        delete_tag(folder, "bad")
+
+
+def test_a_tag_that_goes_after_the_listing_is_no_error(local_folder: IndexFolder, monkeypatch: Any) -> None:
+    three_versions(local_folder)
+    create_tag(local_folder, "sound", 1)
+    listed = IndexFolder.list
+    monkeypatch.setattr(
+        IndexFolder, "list", lambda self, name: [*listed(self, name), *(["gone.json"] if name == "tags" else [])]
+    )
+    assert read_tags(local_folder) == {"sound": 1}
+    assert collect_garbage(local_folder, 7 * DAY, dry_run=False).kept_versions == (1, 3)
+
+
+def test_a_build_that_is_begun_again_during_a_clean_up_keeps_the_plan_it_writes(
+    local_folder: IndexFolder, monkeypatch: Any
+) -> None:
+    three_versions(local_folder)
+    names = [plan_name("b1"), "builds/b1/sample.npy"]
+    for name in names:
+        local_folder.write_bytes(name, b"of an abandoned build")
+    age(local_folder, 30)
+    delete = IndexFolder.delete
+    writer = at_work(local_folder, "build")
+
+    def begin_after(self: IndexFolder, gone: Any) -> None:
+        gone = list(gone)
+        delete(self, gone)
+        if plan_name("b1") in gone:
+            monkeypatch.setattr(IndexFolder, "delete", delete)
+            writer.__enter__()
+            for name in names:
+                assert not self.exists(name)
+                self.write_bytes(name, b"new")
+
+    monkeypatch.setattr(IndexFolder, "delete", begin_after)
+    assert collect_garbage(local_folder, 7 * DAY, dry_run=False).held_back
+    assert [local_folder.read_bytes(name) for name in names] == [b"new", b"new"]
+    writer.__exit__(None, None, None)
+
+
+def test_a_build_that_is_begun_again_while_manifests_are_read_loses_nothing(
+    local_folder: IndexFolder, monkeypatch: Any
+) -> None:
+    three_versions(local_folder)
+    local_folder.write_bytes(plan_name("b1"), b"of an abandoned build")
+    age(local_folder, 30)
+    writer = at_work(local_folder, "build")
+    read = garbage.read_manifest
+
+    def begin(folder: IndexFolder, version: int) -> Manifest:
+        if version == 3:
+            writer.__enter__()
+        return read(folder, version)
+
+    monkeypatch.setattr(garbage, "read_manifest", begin)
+    done = collect_garbage(local_folder, 7 * DAY, dry_run=False)
+    assert (done.held_back, done.files) == (True, ())
+    assert local_folder.exists(plan_name("b1"))
+    writer.__exit__(None, None, None)
+
+
+def test_few_manifests_are_in_memory_at_a_time(folder: IndexFolder, monkeypatch: Any) -> None:
+    for version in range(1, 41):
+        write_version(folder, version, A)
+    create_tag(folder, "kept", 7)
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+
+    class Watched:
+        """As much of a manifest as the clean-up looks at; a reference to it can be weak."""
+
+        def __init__(self, manifest: Manifest) -> None:
+            self.shards = manifest.shards
+
+    def read(folder: IndexFolder, version: int) -> Any:
+        nonlocal most
+        found = Watched(read_manifest(folder, version))
+        alive.add(found)
+        most = max(most, len(alive))
+        return found
+
+    monkeypatch.setattr(garbage, "read_manifest", read)
+    collect_garbage(folder, DAY)
+    assert 1 <= most <= 10
 
 
 def test_a_version_that_is_gone_cannot_be_tagged(folder: IndexFolder) -> None:
