@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,6 @@ from dask_annoy.storage import DELETIONS, DeletionEntry, IndexFolder, ShardEntry
 __all__ = ["DeletionSets", "add_deletions", "read_deletions"]
 
 _ITEM: Final = np.dtype("<u4")
-_WRITING_THREADS: Final = 8
 
 
 def read_deletions(folder: IndexFolder, shard: ShardEntry) -> npt.NDArray[np.int64]:
@@ -76,7 +74,7 @@ class DeletionSets:
     def add(self, shards: Sequence[ShardEntry], items: Mapping[str, npt.NDArray[np.int64]]) -> list[ShardEntry]:
         """The entries with more items deleted, in their order; one of which nothing new is deleted is the same.
 
-        In a remote folder a few sets are written at a time.
+        Where storage is remote, a few sets are written at a time.
 
         Parameters
         ----------
@@ -86,13 +84,8 @@ class DeletionSets:
         """
         wanted = [(shard, items[shard.uuid]) for shard in shards if len(items.get(shard.uuid, ()))]
         missing = [(shard, chosen) for shard, chosen in wanted if not self._is_written(shard, chosen)]
-        if self._folder.is_local or len(missing) < 2:
-            for shard, chosen in missing:
-                self._write(shard, chosen)
-        else:
-            with ThreadPoolExecutor(min(_WRITING_THREADS, len(missing))) as pool:
-                # The first error is raised; what has not begun by then is given up.
-                list(pool.map(self._write, *zip(*missing, strict=True)))
+        for _ in self._folder.each(lambda pair: self._write(*pair), missing):
+            pass
         ready = {shard.uuid: self._written[_key(shard)][1] for shard, _ in wanted}
         return [
             shard if ready.get(shard.uuid) is None else shard.model_copy(update={"deletions": ready[shard.uuid]})

@@ -77,12 +77,15 @@ def test_a_deletion_made_anew_writes_only_the_sets_of_shards_that_were_changed_m
 
 
 def test_sets_are_written_a_few_at_a_time_where_each_is_a_request(
-    index: ShardedIndex, rows: Any, written: list[str]
+    rows: Any, tmp_path: Path, s3: Any, written: list[str]
 ) -> None:
     own_thread = threading.current_thread().name
-    holds(index.delete(np.arange(0, 500, 5)), {key: row for key, row in by_row(rows[:500]).items() if key % 5})
-    assert len(written) == 10
-    assert all((name == own_thread) == (not index.url.startswith("memory:")) for name in written)
+    for url, options, is_remote in ((str(tmp_path), {}, False), (f"{s3.url}/index", s3.options, True)):
+        index = build_index(rows[:500], url, ids=np.arange(500), storage_options=options, **TEN_SHARDS)
+        written.clear()
+        holds(index.delete(np.arange(0, 500, 5)), {key: row for key, row in by_row(rows[:500]).items() if key % 5})
+        assert len(written) == 10
+        assert all((name == own_thread) != is_remote for name in written)
 
 
 def test_an_upsert_made_anew_writes_no_set_again(

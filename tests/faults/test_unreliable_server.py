@@ -293,7 +293,8 @@ def test_a_file_that_only_ever_comes_in_half_is_an_error_and_nothing_of_it_stays
     STEPS["build"](folder, False)
     use_fresh_cache(tmp_path / "fresh")
     index = opened(folder, False)
-    with proxy.breaking(nth("read", 0, "half", times=10**6)), pytest.raises(OSError, match="ClientPayloadError") as caught:
+    only_half = nth("read", 0, "half", times=10**6)
+    with proxy.breaking(only_half), pytest.raises(OSError, match="ClientPayloadError") as caught:
         check_holds(index, CONTENTS["build"])
     assert not isinstance(caught.value, CorruptIndexError)
     assert not [path for path in (tmp_path / "fresh").rglob("*") if path.is_file() and path.suffix != ".lock"]
