@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,10 @@ if not list((_CHECKOUT / "dask_annoy").glob("_native.*.so")):
     # `python -m pytest` puts the checkout first, where the package is not built; the installed one is meant.
     sys.path[:] = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != _CHECKOUT]
     os.environ["PYTHONSAFEPATH"] = "1"  # nor are the interpreters that tests start to look there first
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would all that tests start to interrupt it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import dask  # noqa: E402
 import numpy as np  # noqa: E402

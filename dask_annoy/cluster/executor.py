@@ -241,8 +241,8 @@ class ClusterExecutor(Executor):
         if not tasks:
             return
         submit = self._submitter(function, tasks, label, affinity)
-        at_once = max(_BYTES_UNDER_WAY // max(1, task_bytes), sum(self.client.nthreads().values()), 1)
-        yield from self._in_order(submit, at_once, _Meter(label, [1] * len(tasks), progress))
+        by_bytes = max(1, _BYTES_UNDER_WAY // max(1, task_bytes))
+        yield from self._in_order(submit, by_bytes, _Meter(label, [1] * len(tasks), progress))
 
     def compute(
         self,
@@ -254,6 +254,8 @@ class ClusterExecutor(Executor):
     ) -> list[Any]:
         """Compute delayed tasks; see `Executor.compute`."""
         futures_of = self.client.compute(list(tasks))
+        if len({future.key for future in futures_of}) < len(tasks):
+            raise ValueError("a task is given twice")
         return list(self._in_order(futures_of.__getitem__, len(tasks), _Meter(label, weights, progress)))
 
     def computing(self) -> contextlib.AbstractContextManager[Any]:
@@ -294,17 +296,23 @@ class ClusterExecutor(Executor):
     def _in_order(
         self, submit: Callable[[int], distributed.Future[Result]], at_once: int, meter: _Meter
     ) -> Generator[Result]:
-        """The results of all tasks of the meter; `at_once` tasks at most are submitted and not handed out yet."""
-        submitted = {submit(number): number for number in range(min(at_once, meter.n_tasks))}
+        """The results of all tasks of the meter.
+
+        `at_once` tasks at most, or one for each thread, are submitted and not handed out yet.
+        """
+        submitted: dict[distributed.Future[Result], int] = {}
         results: dict[int, Result] = {}
-        handed_out = 0
+        next_task = handed_out = threads = 0
+        finished = distributed.as_completed(with_results=True, loop=self.client.loop)  # it need not be the default one
         try:
-            finished = distributed.as_completed(
-                list(submitted),
-                with_results=True,
-                loop=self.client.loop,  # the client need not be the default one
-            )
-            for future, result in finished:
+            while handed_out < meter.n_tasks:
+                threads = threads or sum(self.client.nthreads().values())  # workers may be on their way still
+                while next_task < min(handed_out + max(at_once, threads), meter.n_tasks):
+                    future = submit(next_task)
+                    submitted[future] = next_task
+                    finished.add(future)
+                    next_task += 1
+                future, result = next(finished)
                 if future.cancelled():
                     raise RuntimeError(
                         "the cluster gave up work that was under way: its scheduler was lost, or it was cancelled or "
@@ -315,10 +323,6 @@ class ClusterExecutor(Executor):
                 meter.advance(number)
                 while handed_out in results:
                     yield results.pop(handed_out)
-                    if handed_out + at_once < meter.n_tasks:
-                        new = submit(handed_out + at_once)
-                        submitted[new] = handed_out + at_once
-                        finished.add(new)
                     handed_out += 1
         except BaseException:
             self.client.cancel(list(submitted), force=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,15 @@ from dask_annoy.cluster.compact import items_of
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.inputs import Inputs, VectorForm, open_inputs
 from dask_annoy.cluster.places import options_for
-from dask_annoy.errors import DaskAnnoyError, MissingExtraError
+from dask_annoy.cluster.staging import StagingDamagedError
+from dask_annoy.errors import (
+    CorruptIndexError,
+    DaskAnnoyError,
+    FormatVersionError,
+    IndexNotFoundError,
+    InvalidIdsError,
+    InvalidVectorsError,
+)
 from dask_annoy.planning import BUILDER_VERSION, BuildPlan, identity_differences, read_plan
 from dask_annoy.storage import (
     IndexFolder,
@@ -96,7 +104,8 @@ def open_origin(
         If it is not there any more, or not what it was: names the difference.
     """
     if plan.operation == "compact":
-        return _same(_compacted(folder, str(plan.build_id)), plan)
+        with gone_if_it_fails("the shards that were compacted cannot be read"):
+            return _same(_compacted(folder, str(plan.build_id)), plan)
     form = VectorForm(manifest.metric, manifest.width, plan.packed)
     reasons = []
     for source in _candidates(plan, given):
@@ -126,7 +135,8 @@ def _opened(
     executor: Executor,
     progress: Progress | None,
 ) -> Inputs:
-    with gone_if_it_fails("its source cannot be opened"):
+    is_file = isinstance(source.vectors, str | os.PathLike)
+    with gone_if_it_fails("its source cannot be opened", None if is_file else _nothing):
         inputs = open_inputs(
             source.vectors,
             source.ids,
@@ -148,18 +158,38 @@ def _opened(
 
 
 @contextmanager
-def gone_if_it_fails(what: str) -> Iterator[None]:
+def gone_if_it_fails(what: str, look: Callable[[], object] | None = None) -> Iterator[None]:
     """Turn errors of the body that say that the source is not what it was, or not there, into a `SourceGoneError`.
 
     Others pass, as what is behind them may be there all the same, and nothing is to be given up for them: a server that
-    is silent, overloaded or refuses, a full disk, a package that is not installed.
+    is silent, overloaded or refuses, a full disk, a package that is not installed, staged rows that were damaged.
+
+    Parameters
+    ----------
+    what : str
+        What failed, for the message.
+    look : callable, optional
+        Looks at the source, where the body uses other files, too: a missing file is the source's if this fails as well.
     """
     try:
         yield
-    except MissingExtraError:
+    except StagingDamagedError:
         raise
-    except (DaskAnnoyError, FileNotFoundError, NotADirectoryError) as error:
+    except (InvalidVectorsError, InvalidIdsError, CorruptIndexError, FormatVersionError, IndexNotFoundError) as error:
         raise SourceGoneError(f"{what}: {error}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if look is not None:
+            try:
+                look()
+            except (FileNotFoundError, NotADirectoryError, InvalidVectorsError, InvalidIdsError):
+                pass
+            else:
+                raise
+        raise SourceGoneError(f"{what}: {error}") from error
+
+
+def _nothing() -> None:
+    """Looks at a source in memory: it is there."""
 
 
 def _same(inputs: Inputs, plan: BuildPlan) -> Inputs:

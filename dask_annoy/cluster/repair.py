@@ -250,7 +250,7 @@ def _mend_slots(
         attempt.sources |= dict.fromkeys(slots.values(), plan.source)
         wanted = {slot for slot, uuid in slots.items() if _is_rebuildable(damaged[uuid])}
         receipts = _rebuilt(folder, base, plan, wanted, without, given, executor, progress) if wanted else {}
-    except (SourceGoneError, CorruptIndexError) as error:
+    except SourceGoneError as error:
         attempt.reasons |= dict.fromkeys(slots.values(), str(error))
         return
     for slot, uuid in slots.items():
@@ -285,7 +285,7 @@ def _rebuilt(
     if missing:
         inputs = open_origin(folder, base, plan, given, executor, progress)
         try:
-            with gone_if_it_fails(f"its source, {plan.source}, cannot be read"):
+            with gone_if_it_fails(f"its source, {plan.source}, cannot be read", inputs.identity):
                 built = build_shards(folder, inputs, plan, executor, False, progress, slots=missing)
         finally:
             inputs.remove_staging()

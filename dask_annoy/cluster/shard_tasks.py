@@ -12,7 +12,8 @@ import numpy.typing as npt
 from dask_annoy.cluster.executor import Executor, Place, Progress
 from dask_annoy.cluster.inputs import Inputs, SlotInput
 from dask_annoy.cluster.settings import current_settings
-from dask_annoy.planning import BuildPlan, SlotPlan, write_plan
+from dask_annoy.errors import InvalidVectorsError
+from dask_annoy.planning import BuildPlan, Identity, SlotPlan, identity_differences, write_plan
 from dask_annoy.shard import (
     ShardReceipt,
     ShardTask,
@@ -79,10 +80,29 @@ def build_shards(
         # A clean-up that looked for marks before ours was there has taken it, see `_put_back`. It does so once.
         write_sample(folder, build_id, sample)
         built = executor.run(_build_shard, tasks, label="build", weights=weights, progress=progress)
+    if built:
+        _check_unchanged(folder, inputs, plan, built)
     found |= {receipt.entry.slot: receipt for receipt in built}
     receipts = [found[slot.slot] for slot in wanted]
     _put_back(folder, plan, sample, receipts)
     return receipts
+
+
+def _check_unchanged(folder: IndexFolder, inputs: Inputs, plan: BuildPlan, built: Sequence[ShardReceipt]) -> None:
+    """Raise if files that were read are not what the plan was made for any more; what was built then has no receipt.
+
+    Most sources notice it by themselves; for those of many files (Zarr) it is too much to ask of each task.
+    """
+    before, now = (_of_vectors(identity) for identity in (plan.identity, inputs.identity()))
+    changed = identity_differences(before, now) if "vectors.url" in before else ()  # what is in memory stays what it is
+    if changed:
+        folder.delete([receipt_name(str(plan.build_id), one.entry.slot, one.attempt) for one in built])
+        raise InvalidVectorsError(f"{inputs.name} has changed since it was looked at: {'; '.join(changed)}")
+
+
+def _of_vectors(identity: Identity | None) -> Identity:
+    """Without that of the ids: who numbers rows from elsewhere changes it, and files of ids look after themselves."""
+    return {key: value for key, value in (identity or {}).items() if key.startswith("vectors.")}
 
 
 def _put_back(

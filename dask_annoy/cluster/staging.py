@@ -36,6 +36,7 @@ __all__ = [
     "StagedPart",
     "StagedRows",
     "Staging",
+    "StagingDamagedError",
     "stage_block",
     "staging_for",
 ]
@@ -54,6 +55,10 @@ _PIECE_BYTES: Final = 2**18
 _TAKE_BYTES: Final = 32 * 2**20
 
 _MODULUS: Final = 1 << 128
+
+
+class StagingDamagedError(CorruptIndexError):
+    """What was staged is damaged, not what it was staged from. To users a `CorruptIndexError`."""
 
 
 @dataclass(frozen=True)
@@ -371,7 +376,7 @@ def _saying_what_to_do() -> Iterator[None]:
     try:
         yield
     except CorruptIndexError as reason:
-        raise CorruptIndexError(
+        raise StagingDamagedError(
             f"{reason}. Run the same command again: the vectors are staged anew, and shards that are finished are kept"
         ) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dask_annoy.planning.differences import differences, identity_differences
 from dask_annoy.planning.estimate import Estimate
-from dask_annoy.planning.plan import BUILDER_VERSION, BuildPlan, SlotPlan, make_plan
+from dask_annoy.planning.plan import BUILDER_VERSION, BuildPlan, Identity, SlotPlan, make_plan
 from dask_annoy.planning.plan_file import read_plan, write_plan
 from dask_annoy.planning.tuning import MOST_BUDGET, budget_for, mix, recall_within, tune
 
@@ -13,6 +13,7 @@ __all__ = [
     "MOST_BUDGET",
     "BuildPlan",
     "Estimate",
+    "Identity",
     "SlotPlan",
     "budget_for",
     "differences",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import tempfile
@@ -228,7 +229,7 @@ class _State:
                 entry.leases += 1
                 self._entries.move_to_end(key)
                 return entry, False
-            if self._private is None:
+            if self._private is None or not self._private.path.is_dir():  # a cleaner may have taken the folder, too
                 self._private = PrivateDirectory(self._parent)
             entry = _Entry(key, self._private.path / f"{file.sha256}-{file.name}", file.bytes)
             self._evict_down_to(self._max_bytes - entry.bytes)
@@ -360,6 +361,15 @@ def _download(folder: IndexFolder, name: str, file: FileEntry, path: Path) -> No
         folder.download(name, temporary, size=file.bytes)
         check_file(temporary, file, where=folder.where(name))
         temporary.replace(path)
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        # Not to be taken for a file that is missing in storage.
+        raise OSError(
+            errno.EIO,
+            f"the folder of the local cache, {path.parent}, was removed while {folder.where(name)} was fetched: run "
+            "the same again, and keep cleaners of temporary files from it",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

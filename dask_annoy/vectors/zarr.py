@@ -48,9 +48,8 @@ class ZarrSource(RowSource):
     at a time and handed out in views of it; of any other, each block reads the chunks that it touches
     again. With shards, "chunk" means the chunks inside.
 
-    That data changes is noticed by `identity`, which lists the chunks. The array is listed when it is opened
-    and after each pass of `blocks`, which ends with an error if the two differ. `take` compares the array's
-    metadata only: a listing can cost far more than the few rows it is for.
+    That data changes is noticed by `identity`, which lists the chunks: builds compare it before and after.
+    Reading compares the array's metadata only, as a listing of millions of chunks is too much for each task.
     """
 
     def __init__(self, url: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -62,7 +61,6 @@ class ZarrSource(RowSource):
         self.dtype: np.dtype[Any] = array.dtype
         self.n_rows, self.width = check_shape(array.shape, self.name)
         self._chunks: tuple[int, int] = array.chunks
-        self._found = self.identity()
 
     def identity(self) -> dict[str, str | int]:
         """Return the URL, and a digest of names, sizes and versions of all objects of the array."""
@@ -81,16 +79,7 @@ class ZarrSource(RowSource):
         }
 
     def _blocks(self, start: int, stop: int, max_bytes: int) -> Iterator[Block]:
-        yield from self._decode(self._open_again(), start, stop, max_bytes)
-        now = self.identity()
-        if now != self._found:
-            raise InvalidVectorsError(
-                f"{self.name} has changed since it was looked at: it had {self._found['files']:,} files of "
-                f"{self._found['size']:,} bytes ({self._found['version']}), "
-                f"now it has {now['files']:,} of {now['size']:,} bytes ({now['version']})"
-            )
-
-    def _decode(self, array: Any, start: int, stop: int, max_bytes: int) -> Iterator[Block]:
+        array = self._open_again()
         budget = max_bytes // 3
         chunk_rows, chunk_columns = self._chunks
         band = chunk_rows * self.row_bytes

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, Future, LocalCluster
 
@@ -41,6 +42,14 @@ def test_work_that_the_cluster_gives_up_is_an_error_and_no_answer(tmp_path: Path
                 running.result(timeout=60)
         finally:
             gate.touch()
+
+
+def test_a_task_that_is_given_twice_is_refused(threaded_client: Client) -> None:
+    task = dask.delayed(abs)(-3)
+    executor = ClusterExecutor(threaded_client)
+    assert executor.compute([task], label="one", weights=[1]) == [3]
+    with pytest.raises(ValueError, match="given twice"):
+        executor.compute([task, task], label="two", weights=[1, 1])
 
 
 def test_a_task_uses_no_more_threads_than_its_worker_has(threaded_client: Client) -> None:

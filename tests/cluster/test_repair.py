@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -312,6 +313,16 @@ def test_what_may_pass_is_an_error_and_nothing_is_given_up_for_it(
         with pytest.raises(type(trouble)):
             index.repair(drop=True)
     assert open_index(tmp_path, client=False).version == 1
+    assert is_mended(index.repair(drop=True), index, [1])
+
+
+def test_a_lost_scratch_folder_is_not_taken_for_a_lost_source(npy: Path, tmp_path: Path) -> None:
+    index = build_index(npy, tmp_path / "index", **OPTIONS)
+    damage(index, 1)
+    settings = {"annoy.scratch-directory": str(tmp_path / "gone")}
+    with dask.config.set(settings), pytest.raises(FileNotFoundError, match="gone"):
+        index.repair(drop=True)
+    assert open_index(index.url, client=False).version == 1
     assert is_mended(index.repair(drop=True), index, [1])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from dask_annoy import build_index
 from dask_annoy.cluster import inputs, shard_tasks, staging
 from dask_annoy.cluster.staging import StagedRows, Staging, stage_block, staging_for
-from dask_annoy.errors import CorruptIndexError, InvalidVectorsError
+from dask_annoy.errors import CorruptIndexError, InvalidVectorsError, UnfinishedBuildWarning
 from dask_annoy.storage import IndexFolder
 
 from .conftest import SHARD_ROWS, TREES, fingerprint
@@ -42,6 +43,31 @@ def header_byte(text: bytes, mask: int) -> Harm:
 
 def damage(path: Path, harm: Harm) -> None:
     path.write_bytes(harm(bytearray(path.read_bytes())))
+
+
+def test_a_zarr_array_that_changes_while_it_is_read_leaves_no_receipt(
+    rows: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tmp_path / "rows.zarr"
+    array = zarr.create_array(str(url), shape=(600, 16), dtype="f4", chunks=(100, 16), compressors=None)
+    array[:] = rows[:600]
+    sample = shard_tasks._sample
+
+    def changing(*arguments: Any) -> Any:
+        taken = sample(*arguments)
+        array[550:] = rows[1000:1050]
+        return taken
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shard_tasks, "_sample", changing)
+        with pytest.raises(InvalidVectorsError, match="has changed since it was looked at: the version"):
+            build_index(str(url), tmp_path / "index", **OPTIONS | {"shard_rows": 200}, client=False)
+    assert not list((tmp_path / "index").glob("builds/*/[0-9]*.json"))
+    assert not list((tmp_path / "index").glob("versions/*"))
+    expected = build_index(array[:], tmp_path / "other", **OPTIONS | {"shard_rows": 200}, client=False)
+    with pytest.warns(UnfinishedBuildWarning):
+        again = build_index(str(url), tmp_path / "index", **OPTIONS | {"shard_rows": 200}, client=False)
+    assert fingerprint(again) == fingerprint(expected)
 
 
 HARMS: dict[str, tuple[str, Harm]] = {

@@ -236,6 +236,29 @@ def test_a_file_that_a_cleaner_took_is_fetched_again(memory_folder: IndexFolder,
     assert store.stats().bytes == 3
 
 
+def test_a_folder_that_a_cleaner_took_is_made_again(memory_folder: IndexFolder, directory: Path) -> None:
+    first, second, store = put(memory_folder, "a", b"abc"), put(memory_folder, "b", b"defg"), ShardCache(directory, 10)
+    with store.lease(memory_folder, PREFIX, [first]) as lease:
+        shutil.rmtree(lease.path("a").parent)
+    assert store.lease(memory_folder, PREFIX, [second]).path("b").read_bytes() == b"defg"
+    assert store.lease(memory_folder, PREFIX, [first]).path("a").read_bytes() == b"abc"
+
+
+def test_a_folder_that_goes_during_a_download_is_not_taken_for_a_file_that_storage_lost(
+    memory_folder: IndexFolder, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, download = put(memory_folder, "a", b"abc"), IndexFolder.download
+
+    def taking(folder: IndexFolder, name: str, path: Path, **options: Any) -> None:
+        shutil.rmtree(path.parent)
+        download(folder, name, path, **options)
+
+    monkeypatch.setattr(IndexFolder, "download", taking)
+    with pytest.raises(OSError, match="the folder of the local cache") as caught:
+        ShardCache(directory, 10).lease(memory_folder, PREFIX, [file])
+    assert not isinstance(caught.value, FileNotFoundError | CorruptIndexError)
+
+
 def test_a_crowd_of_threads_stays_within_the_bound_and_reads_what_it_asked_for(
     memory_folder: IndexFolder, directory: Path
 ) -> None:

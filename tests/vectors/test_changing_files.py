@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zarr
 
 from dask_annoy.errors import InvalidIdsError, InvalidVectorsError
-from dask_annoy.vectors import NpyIds, RowSource, ZarrSource, open_ids, open_source
+from dask_annoy.vectors import NpyIds, RowSource, open_ids, open_source
 from dask_annoy.vectors.stored_file import ByteReader, StoredFile
 
 TABLE = np.arange(4000, dtype=np.float32).reshape(500, 8)
@@ -49,18 +48,11 @@ def parquet(table: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def as_zarr(url: str, table: np.ndarray) -> None:
-    if not fsspec.url_to_fs(url)[0].exists(url):
-        zarr.create_array(url, shape=table.shape, dtype=table.dtype, chunks=(100, 8), compressors=None)
-    zarr.open_array(url, mode="r+")[:] = table
-
-
 WRITERS: dict[str, Callable[[str, np.ndarray], None]] = {
     "x.npy": lambda url, table: put(url, npy(table)),
     "columns.npy": lambda url, table: put(url, npy(table, "F")),
     "x.fbin": lambda url, table: put(url, np.array(table.shape, "<u4").tobytes() + table.tobytes()),
     "x.parquet": lambda url, table: put(url, parquet(table)),
-    "x.zarr": as_zarr,
 }
 
 
@@ -179,17 +171,3 @@ def test_a_file_is_looked_at_once_more_for_each_pass(parent: str, monkeypatch: p
     monkeypatch.setattr(StoredFile, "_check_unchanged", lambda *arguments: looks.append(1) or check(*arguments))
     assert len(list(source.blocks(max_bytes=BLOCK))) > 3
     assert len(looks) == 2
-
-
-def test_a_zarr_array_is_listed_once_for_each_pass_and_not_for_single_rows(
-    parent: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_zarr(f"{parent}/x.zarr", TABLE)
-    source = open_source(f"{parent}/x.zarr")
-    listings = []
-    identity = ZarrSource.identity
-    monkeypatch.setattr(ZarrSource, "identity", lambda self: listings.append(1) or identity(self))
-    source.take([3, 400])
-    assert not listings
-    list(source.blocks(max_bytes=BLOCK))
-    assert len(listings) == 1

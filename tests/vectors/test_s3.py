@@ -62,8 +62,9 @@ def test_rows_come_back_and_the_identity_follows_the_content(writer, options, su
     if suffix != "zarr":
         assert open_ids(None if suffix == "npy" else "id", vectors=source).read(7, 9).tolist() == [7, 8]
     assert open_source(write(TABLE + 1), storage_options=options).identity() != before
-    with pytest.raises(InvalidVectorsError, match="has changed"):
-        list(source.blocks(max_bytes=30_000))
+    if suffix != "zarr":
+        with pytest.raises(InvalidVectorsError, match="has changed"):
+            list(source.blocks(max_bytes=30_000))
 
 
 def test_a_file_that_another_process_wrote_is_seen_at_once(writer, options):
