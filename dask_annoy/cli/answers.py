@@ -79,16 +79,29 @@ def _found(first: int, result: QueryResult) -> Iterator[tuple[int, list[tuple[An
 def _npz(path: Path, id_type: str) -> Iterator[Write]:
     import numpy as np
 
+    from dask_annoy.errors import InvalidIdsError
+
     numbers: list[Any] = []
     ids: list[Any] = []
     distances: list[Any] = []
 
     def write(first: int, result: QueryResult) -> None:
         numbers.append(np.arange(first, first + len(result.ids)))
-        ids.append(result.ids if id_type == "int64" else np.where(result.ids == None, "", result.ids).astype("U"))  # noqa: E711
+        if id_type == "int64":
+            ids.append(result.ids)
+        else:
+            plain = np.where(result.ids == None, "", result.ids)  # noqa: E711
+            ids.append(plain.astype("U"))
+            if (ids[-1] != plain).any():
+                altered = plain[ids[-1] != plain][0]
+                raise InvalidIdsError(f"the id {altered!r} ends in NUL, which .npz cannot hold: use .parquet or --json")
         distances.append(result.distances)
 
     yield write
+    if not numbers:  # no queries
+        numbers.append(np.empty(0, np.int64))
+        ids.append(np.empty((0, 0), np.int64 if id_type == "int64" else "U1"))
+        distances.append(np.empty((0, 0), np.float32))
     with path.open("wb") as file:
         np.savez(file, queries=np.concatenate(numbers), ids=np.concatenate(ids), distances=np.concatenate(distances))
 

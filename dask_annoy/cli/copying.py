@@ -83,10 +83,12 @@ def export_command(
     """Write a version of the index in the folder URL to the folder TARGET as plain Annoy files and ids."""
     del debug  # AnnoyCommand's
     from dask_annoy.cluster import open_index
+    from dask_annoy.vectors.filesystem import public_url
 
     with client_at(scheduler, scheduler_file) as client, reporting(quiet) as progress:
         index = open_index(url, version=version, storage_options=storage_options, client=client)
         index.export(target, storage_options=target_options, progress=progress)
+    target = public_url(target)
     if as_json:
         echo_json({"exported": target, "version": index.version, "shards": index.n_shards})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,10 +80,17 @@ def _ids(words: tuple[str, ...], ids_url: str | None, id_type: str, options: Map
     from dask_annoy.vectors import NpyIds
 
     try:
-        given = np.array([int(word) for word in words], np.int64) if id_type == "int64" else np.array(words, object)
+        numbers = id_type == "int64"
+        given = np.array([_integer(word) for word in words], np.int64) if numbers else np.array(words, object)
     except (ValueError, OverflowError):
         raise InvalidIdsError("the ids of this index are integers of 64 bits, but words were given to delete") from None
     if ids_url is None:
         return given
     read = NpyIds(ids_url, storage_options=options).read()
     return np.concatenate([given, read]) if words else read
+
+
+def _integer(word: str) -> int:
+    if re.fullmatch(r"-?[0-9]+", word) is None:  # int() takes "1_0" for 10
+        raise ValueError(word)
+    return int(word)

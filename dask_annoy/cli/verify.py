@@ -57,6 +57,7 @@ def verify_command(
     """
     del debug  # AnnoyCommand's
     from dask_annoy.cluster import open_index
+    from dask_annoy.vectors.filesystem import public_url
 
     try:
         with client_at(scheduler, scheduler_file) as client, reporting(quiet) as progress:
@@ -64,14 +65,15 @@ def verify_command(
             report = index.verify("full" if full else "quick", progress=progress)
     except CorruptIndexError as error:  # a manifest
         if as_json:
-            echo_json({"ok": False, "url": url, "error": {"type": type(error).__name__, "message": sentence_of(error)}})
+            problem = {"type": type(error).__name__, "message": sentence_of(error)}
+            echo_json({"ok": False, "url": public_url(url), "error": problem})
         click.echo(f"Damaged: {sentence_of(error)}", err=True)
         ctx.exit(_DAMAGED)
     if as_json:
         echo_json(report.as_dict())
     else:
         click.echo(str(report))
-        if report.damaged:
+        if report.damaged and version is None:  # repair looks at the newest
             click.echo(f"\nNext: dask annoy repair {index.url}")
     if not report.ok:
         ctx.exit(_DAMAGED)

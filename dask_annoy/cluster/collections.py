@@ -12,8 +12,9 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 
 from dask_annoy.errors import InvalidIdsError, InvalidVectorsError
+from dask_annoy.vectors.filesystem import public_url
 
-__all__ = ["Chunks", "chunks_of", "id_chunks", "is_collection", "rows_of_values"]
+__all__ = ["Chunks", "chunks_of", "id_chunks", "ids_beside", "is_collection", "rows_of_values"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def chunks_of(vectors: Any, column: str | None) -> Chunks:
             dtype=str(vectors.dtype),
             delayed=tuple(vectors.to_delayed().ravel()),
         )
-    if hasattr(vectors, "map_partitions"):
+    if hasattr(vectors, "map_partitions") and not isinstance(vectors, Delayed) and hasattr(vectors, "ndim"):
         series = _series(vectors, column)
         return Chunks(
             name=f"column {series.name!r} of a Dask dataframe",
@@ -87,13 +88,27 @@ def chunks_of(vectors: Any, column: str | None) -> Chunks:
     )
 
 
-def id_chunks(ids: Any, vectors: Any, lengths: Sequence[int]) -> tuple[Delayed, ...]:
-    """Ids of a collection's rows in the same chunks: of a Dask array or series, or of a column beside the vectors."""
-    if isinstance(ids, str):
-        if not hasattr(vectors, "columns"):
+def ids_beside(ids: Any, vectors: Any) -> Any:
+    """What ids of a collection's rows are meant: the series of a column that is named, or what was given."""
+    if isinstance(ids, str) and not public_url(ids).endswith(".npy"):
+        if not hasattr(vectors, "columns") or vectors.ndim == 1:
             raise InvalidIdsError(f"ids={ids!r} names a column, but the vectors are not a dataframe with columns")
-        ids = vectors[ids]
-    if hasattr(ids, "map_partitions"):
+        if ids not in vectors.columns:
+            shown = public_url(ids) if "://" in ids else ids
+            raise InvalidIdsError(
+                f"the Dask dataframe has no column {shown!r} of ids; it has {', '.join(map(repr, vectors.columns))}"
+            )
+        return vectors[ids]
+    if is_collection(ids) and not (_is_array(ids) or _is_series(ids)):
+        raise InvalidIdsError(
+            f"ids of type {type(ids).__name__} are not supported: give a Dask array, or a dataframe's column"
+        )
+    return ids
+
+
+def id_chunks(ids: Any, lengths: Sequence[int]) -> tuple[Delayed, ...]:
+    """Ids that are a Dask array or series, in the same chunks as their vectors."""
+    if _is_series(ids):
         found = tuple(int(n) for n in ids.map_partitions(len).compute())
         if found != tuple(lengths):
             raise InvalidIdsError(
@@ -149,7 +164,8 @@ def _rows_of_objects(values: list[Any], name: str, first_row: int) -> npt.NDArra
     width = None
     for row, value in enumerate(values):
         if value is None or not hasattr(value, "__len__") or isinstance(value, (str, bytes)):
-            raise InvalidVectorsError(f"{name}: row {first_row + row} is {value!r:.60}, not a vector")
+            hint = "; lists become text unless dataframe.convert-string is False" if isinstance(value, str) else ""
+            raise InvalidVectorsError(f"{name}: row {first_row + row} is {value!r:.60}, not a vector{hint}")
         width = len(value) if width is None else width
         if len(value) != width:
             raise InvalidVectorsError(
@@ -162,7 +178,11 @@ def _rows_of_objects(values: list[Any], name: str, first_row: int) -> npt.NDArra
 
 
 def _is_array(value: object) -> bool:
-    return hasattr(value, "chunks") and hasattr(value, "rechunk")
+    return not isinstance(value, Delayed) and hasattr(value, "chunks") and hasattr(value, "rechunk")
+
+
+def _is_series(value: object) -> bool:
+    return not isinstance(value, Delayed) and hasattr(value, "map_partitions") and getattr(value, "ndim", 0) == 1
 
 
 def _series(frame: Any, column: str | None) -> Any:

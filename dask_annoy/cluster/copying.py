@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -151,6 +152,10 @@ def export_version(
     check_reachable(target, executor)
     if target.exists(_DESCRIPTION):
         raise IndexExistsError(f"{target} holds an export already: export to another folder")
+    if latest_version(target) is not None:
+        raise IndexExistsError(f"{target} holds an index: export to another folder")
+    # Of an export that was killed: of another version it may have been, with more shards, or deletions.
+    target.delete(file.name for file in target.files() if _EXPORTED.fullmatch(file.name))
     tasks = [_Transfer(source, target, entry, manifest.id_type) for entry in manifest.shards]
     exported: Sequence[Mapping[str, Any]] = executor.run(
         _export_shard, tasks, label="export", weights=[entry.bytes for entry in manifest.shards], progress=progress
@@ -184,6 +189,9 @@ def _export_shard(task: _Transfer, place: Place) -> dict[str, Any]:
             task.target.upload(path, _exported(entry, path.name))
             exported["files"].append(_described(file_entry(path), _exported(entry, path.name)))
     return exported
+
+
+_EXPORTED: Final = re.compile(r"[0-9]{8,}\.(ann|ids[a-z0-9.]*\.npy|deleted\.npy)")
 
 
 def _exported(entry: ShardEntry, name: str) -> str:

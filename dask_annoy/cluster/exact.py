@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +14,10 @@ import numpy.typing as npt
 from dask_annoy._native import ExactSearch
 from dask_annoy.cluster.collections import chunks_of, is_collection, rows_of_values
 from dask_annoy.cluster.executor import ClientLike, Executor, Place, executor_for
-from dask_annoy.cluster.inputs import VectorForm, cut_rows
+from dask_annoy.cluster.inputs import VectorForm, absolute, cut_rows
 from dask_annoy.cluster.query import QueryResult
 from dask_annoy.errors import InvalidVectorsError
-from dask_annoy.shard import Hits, merge_hits
+from dask_annoy.shard import BYTES_OF_HIT, Hits, merge_all
 from dask_annoy.vectors import RowSource, encode_rows, open_source
 
 __all__ = ["exact_neighbors", "recall"]
@@ -95,32 +96,35 @@ def exact_neighbors(
                 dask.delayed(_answer_chunk, pure=False)(question, values, first_rows[number])
                 for number, values in enumerate(chunks.delayed)
             ]
-            blocks_of_queries = [executor.compute(tasks, label="exact", weights=chunks.lengths)]
+            answers = executor.compute(tasks, label="exact", weights=chunks.lengths)
+            merged = [merge_all(answers, k, metric)] if answers else []
         else:
-            source = open_source(vectors, column=column, storage_options=storage_options)
+            source = open_source(absolute(vectors), column=column, storage_options=storage_options)
             name = source.name
             step = max(1, _BYTES_OF_TASK // max(1, encoded[:1].nbytes))
-            blocks_of_queries = [
+            merged = [
                 _hits_in_file(
                     source, _Question(encoded[first : first + step], metric, dimensions, k, packed, name), executor
                 )
                 for first in range(0, max(1, len(encoded)), step)
+                if source.n_rows
             ]
-    if not blocks_of_queries[0]:
+    if not merged:
         raise InvalidVectorsError(f"{name} has no rows to compare with")
-    merged = [merge_hits(hits, k, metric) for hits in blocks_of_queries]
     return QueryResult(
         np.concatenate([hits.ids for hits in merged]), np.concatenate([hits.distances for hits in merged])
     )
 
 
-def _hits_in_file(source: RowSource, question: _Question, executor: Executor) -> list[Hits]:
+def _hits_in_file(source: RowSource, question: _Question, executor: Executor) -> Hits:
     ranges = [
         _Range(*cut_rows(source, start, stop), start, stop, question)
         for start in range(0, source.n_rows, _ROWS_OF_TASK)
         for stop in [min(source.n_rows, start + _ROWS_OF_TASK)]
     ]
-    return executor.run(_answer_range, ranges, label="exact")
+    task_bytes = question.queries.nbytes + len(question.queries) * question.k * BYTES_OF_HIT
+    with closing(executor.stream(_answer_range, ranges, label="exact", task_bytes=task_bytes)) as answers:
+        return merge_all(answers, question.k, question.metric)
 
 
 def recall(answers: npt.ArrayLike | QueryResult, truth: npt.ArrayLike | QueryResult) -> float:

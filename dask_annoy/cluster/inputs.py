@@ -13,7 +13,7 @@ import dask
 import numpy as np
 from dask.delayed import Delayed
 
-from dask_annoy.cluster.collections import Chunks, chunks_of, id_chunks, is_collection, rows_of_values
+from dask_annoy.cluster.collections import Chunks, chunks_of, id_chunks, ids_beside, is_collection, rows_of_values
 from dask_annoy.cluster.executor import Executor, Progress
 from dask_annoy.cluster.staging import PART_BYTES, PartReceipt, StagedRows, Staging, stage_block, staging_for
 from dask_annoy.errors import InvalidIdsError, InvalidVectorsError
@@ -187,7 +187,7 @@ def open_inputs(
         return _stage_collection(vectors, ids, form, column, source_options, folder, executor, progress)
     if is_collection(ids):
         raise InvalidIdsError("ids are a Dask collection, but the vectors are not: give both or neither")
-    source = open_source(_absolute(vectors), column=column, storage_options=source_options)
+    source = open_source(absolute(vectors), column=column, storage_options=source_options)
     id_source = open_ids(_absolute_ids(ids), vectors=source, storage_options=source_options)
     inputs = DirectInputs(source, id_source, form)
     if isinstance(source, ArraySource) and executor.is_remote:
@@ -203,14 +203,13 @@ def input_shape(
     A Dask collection's identity is None; its ids count as int64 unless their dtype says otherwise.
     """
     if not is_collection(vectors):
-        source = open_source(_absolute(vectors), column=column, storage_options=source_options)
+        source = open_source(absolute(vectors), column=column, storage_options=source_options)
         id_source = open_ids(_absolute_ids(ids), vectors=source, storage_options=source_options)
         inputs = DirectInputs(source, id_source, form)
         return inputs.name, inputs.dtype, inputs.n_rows, inputs.width, inputs.id_type, inputs.identity()
     chunks = chunks_of(vectors, column)
     columns = _columns_of(chunks)
-    is_column = isinstance(ids, str) and hasattr(vectors, "columns")
-    dtype = getattr(vectors[ids] if is_column else ids, "dtype", np.dtype(np.int64))
+    dtype = getattr(ids_beside(ids, vectors), "dtype", np.dtype(np.int64))
     id_type = "int64" if getattr(dtype, "kind", "O") in "iu" else "string"
     return chunks.name, chunks.dtype, chunks.n_rows, form.width_of(columns, chunks.name), id_type, None
 
@@ -232,10 +231,11 @@ def _stage_collection(
         width = form.width_of(_columns_of(chunks), chunks.name)
         own_ids: tuple[Delayed | None, ...] = (None,) * len(chunks.delayed)
         other_ids = None
-        if is_collection(ids) or (isinstance(ids, str) and hasattr(vectors, "columns")):
-            own_ids = id_chunks(ids, vectors, chunks.lengths)
+        ids = ids_beside(ids, vectors)
+        if is_collection(ids):
+            own_ids = id_chunks(ids, chunks.lengths)
         else:
-            other_ids = _ids_beside(ids, chunks, source_options)
+            other_ids = _ids_of_chunks(ids, chunks, source_options)
     staging = staging_for(folder, chunks.name, form.metric, width, form.packed)
     first_rows = itertools.accumulate(chunks.lengths, initial=0)
     tasks = [
@@ -264,7 +264,9 @@ def _stage_chunk(staging: Staging, number: int, first_row: int, values: Any, ids
     rows = rows_of_values(values, staging.source_name, first_row)
     if not len(rows):  # of a dataframe, an empty part does not even know its width
         rows = np.empty((0, -(-staging.width // 8) if staging.packed else staging.width), np.uint8)
-    return stage_block(staging, number, first_row, rows, None if ids is None else np.asarray(ids))
+    if ids is not None and not isinstance(ids, np.ma.MaskedArray):  # whose mask `stage_block` sees
+        ids = np.asarray(ids)
+    return stage_block(staging, number, first_row, rows, ids)
 
 
 def _stage_array(
@@ -285,7 +287,9 @@ def _stage_array(
 def _columns_of(chunks: Chunks) -> int:
     if chunks.width is not None:
         return chunks.width
-    number = next(number for number, length in enumerate(chunks.lengths) if length)
+    number = next((number for number, length in enumerate(chunks.lengths) if length), None)
+    if number is None:
+        raise InvalidVectorsError(f"{chunks.name} has no rows")
     columns = dask.delayed(_first_width, pure=True)(chunks.delayed[number], chunks.name, sum(chunks.lengths[:number]))
     return int(columns.compute())
 
@@ -294,13 +298,13 @@ def _first_width(values: Any, name: str, first_row: int) -> int:
     return int(rows_of_values(values[:1], name, first_row).shape[1])
 
 
-def _ids_beside(ids: Any, chunks: Chunks, source_options: Mapping[str, Any] | None) -> IdSource:
+def _ids_of_chunks(ids: Any, chunks: Chunks, source_options: Mapping[str, Any] | None) -> IdSource:
     """Ids that are not a Dask collection, for vectors that are."""
     source: IdSource
     if ids is None:
         source = RowNumberIds(chunks.n_rows)
     elif isinstance(ids, (str, os.PathLike)):
-        source = NpyIds(os.fspath(_absolute(ids)), storage_options=source_options)
+        source = NpyIds(os.fspath(absolute(ids)), storage_options=source_options)
     else:
         source = ArrayIds(ids)
     if source.n_rows != chunks.n_rows:
@@ -316,7 +320,7 @@ def cut_rows(source: RowSource, start: int, stop: int) -> tuple[RowSource, int]:
     return source, start
 
 
-def _absolute(source: Any) -> Any:
+def absolute(source: Any) -> Any:
     """The source, but for a relative path, which means the folder of this process: workers may be in another."""
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
@@ -326,8 +330,8 @@ def _absolute(source: Any) -> Any:
 
 
 def _absolute_ids(ids: Any) -> Any:
-    # A string may also name a column.
-    return _absolute(ids) if isinstance(ids, os.PathLike) or (isinstance(ids, str) and os.path.isfile(ids)) else ids  # noqa: PTH113
+    # A string may also name a column, whatever files there are of that name.
+    return absolute(ids) if isinstance(ids, os.PathLike) or (isinstance(ids, str) and ids.endswith(".npy")) else ids
 
 
 def _ids_of_slot(ids: IdSource, start: int, stop: int) -> tuple[IdSource, int]:

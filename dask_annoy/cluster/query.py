@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self, get_args
@@ -27,7 +27,17 @@ from dask_annoy.cluster.placement import preferred_workers
 from dask_annoy.cluster.settings import Settings, current_settings
 from dask_annoy.errors import InvalidVectorsError
 from dask_annoy.planning import MOST_BUDGET, budget_for
-from dask_annoy.shard import Hits, SearchMethod, ShardHandle, count_methods, merge_hits, open_shard, shard_handles
+from dask_annoy.shard import (
+    BYTES_OF_HIT,
+    FAN_IN,
+    Hits,
+    SearchMethod,
+    ShardHandle,
+    count_methods,
+    merge_all,
+    open_shard,
+    shard_handles,
+)
 from dask_annoy.storage import IndexFolder, Manifest
 from dask_annoy.vectors import encode_rows
 
@@ -35,8 +45,6 @@ __all__ = ["QueryResult", "query"]
 
 _QUERIES_OF_TASK: Final = 4096
 _BYTES_OF_TASK: Final = 8 * 2**20  # Dask warns of more in a task's arguments
-_BYTES_OF_HIT: Final = 24  # key, distance and id, if that is short
-_FAN_IN: Final = 8  # answers merged at a time
 
 # Bytes that a resident shard counts for in Dask's eyes: as many as make the scheduler prefer the worker that has it,
 # and so few that Dask does not think of spilling it.
@@ -163,7 +171,7 @@ def _on_cluster(
     blocks = [encoded[start : start + step] for start in range(0, len(encoded), step)] or [encoded]
     tasks = [_SearchTask(shard, block, question) for block in blocks for shard in shards]
     affinity = [task.shard.entry.uuid for task in tasks]
-    task_bytes = blocks[0].nbytes + len(blocks[0]) * question.k * _BYTES_OF_HIT
+    task_bytes = blocks[0].nbytes + len(blocks[0]) * question.k * BYTES_OF_HIT
     with closing(executor.stream(_search, tasks, label="search", task_bytes=task_bytes, affinity=affinity)) as answers:
         merged = [_merged(itertools.islice(answers, len(shards)), question) for _ in blocks]
     return Hits(
@@ -182,17 +190,7 @@ def _search(task: _SearchTask, place: Place) -> Hits:
 
 
 def _merged(hits: Iterable[Hits], question: _Question) -> Hits:
-    """The best of the hits of all shards, which are merged as they come, so that few are held at a time."""
-    level = list(_merged_groups(hits, question))
-    while len(level) > 1:
-        level = list(_merged_groups(level, question))
-    return level[0]
-
-
-def _merged_groups(hits: Iterable[Hits], question: _Question) -> Iterator[Hits]:
-    coming = iter(hits)
-    while group := list(itertools.islice(coming, _FAN_IN)):
-        yield group[0] if len(group) == 1 else merge_hits(group, question.k, question.metric)
+    return merge_all(hits, question.k, question.metric)
 
 
 # Lazy, from a Dask array
@@ -260,7 +258,7 @@ def _layers(Q: da.Array, shards: Sequence[ShardHandle], question: _Question, wor
     for block in blocks:
         level: list[Any] = [(_search_layer(token, shard), block) for shard in shards]
         for depth in itertools.count():
-            groups = [level[start : start + _FAN_IN] for start in range(0, len(level), _FAN_IN)]
+            groups = [level[start : start + FAN_IN] for start in range(0, len(level), FAN_IN)]
             level = [(name, block, depth, number) for number in range(len(groups))]
             merges |= {key: (_merged, group, question) for key, group in zip(level, groups, strict=True)}
             if len(level) == 1:

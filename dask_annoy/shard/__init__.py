@@ -5,7 +5,16 @@ from __future__ import annotations
 from dask_annoy.shard.build import ShardTask, build_shard, forest_seed, read_sample, working_memory, write_sample
 from dask_annoy.shard.damage import naming_the_shard
 from dask_annoy.shard.deletions import DeletionSets, add_deletions, read_deletions
-from dask_annoy.shard.hits import Hits, count_methods, larger_is_better, merge_hits, missing_distance
+from dask_annoy.shard.hits import (
+    BYTES_OF_HIT,
+    FAN_IN,
+    Hits,
+    count_methods,
+    larger_is_better,
+    merge_all,
+    merge_hits,
+    missing_distance,
+)
 from dask_annoy.shard.id_runs import keys_of
 from dask_annoy.shard.id_search import FoundIds, ShardIds, find_ids, find_shared
 from dask_annoy.shard.ids import IdTable, IdType, IdWriter, id_files, write_ids
@@ -32,6 +41,8 @@ from dask_annoy.shard.shard import (
 from dask_annoy.shard.verify import Damage, DamageKind, RecallPromise, ShardFindings, check_shard, look_at_shard
 
 __all__ = [
+    "BYTES_OF_HIT",
+    "FAN_IN",
     "CopyReceipt",
     "Damage",
     "DamageKind",
@@ -64,6 +75,7 @@ __all__ = [
     "larger_is_better",
     "list_receipts",
     "look_at_shard",
+    "merge_all",
     "merge_hits",
     "missing_distance",
     "naming_the_shard",

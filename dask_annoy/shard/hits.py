@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,8 +13,19 @@ import numpy.typing as npt
 
 from dask_annoy._native import larger_is_better, merge_rows
 
-__all__ = ["Hits", "count_methods", "larger_is_better", "merge_hits", "missing_distance"]
+__all__ = [
+    "BYTES_OF_HIT",
+    "FAN_IN",
+    "Hits",
+    "count_methods",
+    "larger_is_better",
+    "merge_all",
+    "merge_hits",
+    "missing_distance",
+]
 
+BYTES_OF_HIT: Final = 24  # key, distance and id, if that is short
+FAN_IN: Final = 8  # parts merged at a time
 _SLOT_SHIFT: Final = 32  # item numbers have 31 bits
 
 
@@ -64,6 +76,20 @@ def merge_hits(hits: Sequence[Hits], k: int, metric: str) -> Hits:
     merged_keys = _picked(keys, picked)
     merged_keys[missing] = -1
     return Hits(merged_keys, merged_distances, merged_ids, count_methods(hits))
+
+
+def merge_all(hits: Iterable[Hits], k: int, metric: str) -> Hits:
+    """The best `k` of at least one part's hits, which are merged as they come, so that few are held at a time."""
+    level = list(_merged_groups(hits, k, metric))
+    while len(level) > 1:
+        level = list(_merged_groups(level, k, metric))
+    return level[0]
+
+
+def _merged_groups(hits: Iterable[Hits], k: int, metric: str) -> Iterator[Hits]:
+    coming = iter(hits)
+    while group := list(itertools.islice(coming, FAN_IN)):
+        yield group[0] if len(group) == 1 else merge_hits(group, k, metric)
 
 
 def count_methods(hits: Sequence[Hits]) -> Mapping[str, int]:

@@ -6,6 +6,8 @@ show.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -28,7 +30,8 @@ _CODE: Final = re.compile(r"[A-Za-z][A-Za-z_]{0,63}")
 def as_os_errors(where: str) -> Iterator[None]:
     """Raise the errors of a storage client as OSError, from the client's own; all others as they are.
 
-    OSErrors (FileNotFoundError, PermissionError, TimeoutError …) and errors of programs (TypeError, KeyError …) stay.
+    OSErrors (PermissionError, TimeoutError …) and errors of programs (TypeError, KeyError …) stay; a FileNotFoundError
+    becomes one of `where`.
     The message has the kind of the error, its HTTP status and code, and none of its words, which can hold signed URLs.
 
     Parameters
@@ -38,6 +41,11 @@ def as_os_errors(where: str) -> Iterator[None]:
     """
     try:
         yield
+    except DaskAnnoyError:
+        raise
+    except FileNotFoundError:
+        # Not the storage's own text, which may be the URL with its signature.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None
     except OSError:
         raise
     except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dask_annoy.errors import InvalidIdsError
+from dask_annoy.vectors.filesystem import public_url
 from dask_annoy.vectors.flat_rows import FlatRows
 from dask_annoy.vectors.ids import Ids, IdSource, IdType, int64_ids, string_ids
 from dask_annoy.vectors.npy import read_npy_header
@@ -130,7 +131,8 @@ class ParquetIds(IdSource):
 
 def _column_type(schema: Any, column: str, part: Part) -> IdType:
     if column not in schema.names:
-        raise InvalidIdsError(f"{part.file.name} has no column {column!r}; its columns are {', '.join(schema.names)}")
+        shown = public_url(column) if "://" in column else column
+        raise InvalidIdsError(f"{part.file.name} has no column {shown!r}; its columns are {', '.join(schema.names)}")
     types = require_pyarrow().types
     kind = schema.field(column).type
     value = kind.value_type if types.is_dictionary(kind) else kind

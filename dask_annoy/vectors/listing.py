@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,8 @@ _MAGIC = re.compile(r"[*?\[]")
 
 def has_pattern(url: str) -> bool:
     """Say whether a URL is a glob pattern. A web address with a query is none."""
-    return bool(_MAGIC.search(url)) and not url.startswith(("http://", "https://"))
+    is_web = any(part.startswith(("http://", "https://")) for part in url.split("::"))
+    return bool(_MAGIC.search(url)) and not is_web and not os.path.lexists(url)
 
 
 def is_folder(

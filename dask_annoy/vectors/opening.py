@@ -150,12 +150,12 @@ def _open_ids(ids: Any, vectors: RowSource, options: Mapping[str, Any] | None) -
         return ids
     if isinstance(ids, str) and (tables := _parquet_parts(vectors)):
         has_it = [ids in table.files.column_names() for table in tables]
-        if all(has_it) or not _NPY.search(ids):
+        if all(has_it) or not _NPY.search(public_url(ids)):
             parts = tuple(ParquetIds(table.files, ids) for table in tables)
             return parts[0] if len(parts) == 1 else ConcatIds(parts)
     if isinstance(ids, (str, os.PathLike)):
         url = os.fspath(ids)
-        if not _NPY.search(url):
+        if not _NPY.search(public_url(url)):
             raise InvalidIdsError(f"{public_url(url)}: ids in a file of their own must be in a .npy file")
         return NpyIds(url, storage_options=options)
     if hasattr(ids, "__dask_graph__"):

@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from dask_annoy import open_index
+from dask_annoy import build_index, open_index
 
 from .conftest import built
 
@@ -57,7 +57,8 @@ def test_ids_to_delete_come_from_a_file_too(call, own_index: Path, named_index: 
     assert "1 of the 2 ids to delete, 5 for one" in wrong.stderr
     assert "--missing ignore" in wrong.stderr
     assert call("delete", own_index, 5, 6, "--missing", "ignore", "-q").exit_code == 0
-    assert "are integers" in call("delete", own_index, "digit", "-q").stderr
+    for word in ("digit", "1_0", " 10 ", "+10", "١٠", "9" * 30):  # what int() takes, too
+        assert "are integers" in call("delete", own_index, word, "-q").stderr
     assert call("delete", own_index, "-q").exit_code == 2
     copied = named_index.with_name(tmp_path.name)
     assert call("copy", named_index, copied, "-q").exit_code == 0
@@ -113,3 +114,39 @@ def test_copies_and_exports_go_to_other_storage_and_keys_are_not_shown(call, own
     assert "holds an index already" in refused.stderr
     for done in (copied, exported, refused):
         assert s3.options["secret"] not in done.output
+
+
+def test_a_password_in_a_url_is_not_shown(call, own_index: Path) -> None:
+    target = "memory://user:geheim@host/exported"
+    for arguments in (("export", own_index, target, "-q"), ("export", own_index, target + "2", "-q", "--json")):
+        done = call(*arguments)
+        assert done.exit_code == 0, done.stderr
+        assert "host/exported" in done.stdout
+        assert "geheim" not in done.stdout + done.stderr
+    url = "memory://user:geheim@host/index"
+    fsspec.filesystem("memory").pipe_file(f"{url}/versions/00000000000000000001.json", b"{")
+    damaged = call("verify", url, "-q", "--json")
+    assert damaged.exit_code == 3
+    assert "host/index" in json.loads(damaged.stdout)["url"]
+    assert "geheim" not in damaged.stdout + damaged.stderr
+
+
+def test_what_npz_cannot_hold_is_refused_there_and_kept_elsewhere(call, own_index: Path, tmp_path: Path) -> None:
+    vectors = np.load(own_index.with_name("vectors.npy"))[:40]
+    names = np.array([f"a{number}" for number in range(39)] + ["a3\0"], object)
+    build_index(vectors, tmp_path / "named", ids=names, client=False)
+    np.save(tmp_path / "q.npy", vectors[39:])
+    refused = call("query", tmp_path / "named", tmp_path / "q.npy", "-k", 1, "--output", tmp_path / "a.npz", "-q")
+    assert refused.exit_code == 1
+    assert r"the id 'a3\x00' ends in NUL" in refused.stderr
+    assert not (tmp_path / "a.npz").exists()
+    done = call("query", tmp_path / "named", tmp_path / "q.npy", "-k", 1, "--json", "-q")
+    assert json.loads(done.stdout.splitlines()[0])["ids"] == ["a3\0"]
+
+
+def test_no_queries_have_no_answers(call, own_index: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "none.npy", np.load(own_index.with_name("vectors.npy"))[:0])
+    done = call("query", own_index, tmp_path / "none.npy", "--output", tmp_path / "a.npz", "-q")
+    assert done.exit_code == 0, done.stderr
+    with np.load(tmp_path / "a.npz") as found:
+        assert {name: len(found[name]) for name in found} == {"queries": 0, "ids": 0, "distances": 0}

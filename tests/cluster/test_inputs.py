@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from dask_annoy import build_index, plan_index
+from dask_annoy import build_index, exact_neighbors, plan_index
+from dask_annoy.errors import InvalidIdsError, InvalidVectorsError
 
 from .conftest import SHARD_ROWS, TREES, fingerprint
 
@@ -294,6 +295,8 @@ def test_a_relative_path_is_the_callers_wherever_the_workers_are(
         assert index.query(rows[:3], k=1, search_k=10**5).ids.tolist() == [[7], [8], [9]]
         assert index.url == str(tmp_path / "index")
         assert build_index(Path("rows.npy"), "index", ids=Path("ids.npy"), **options).manifest == index.manifest
+        truth = exact_neighbors("rows.npy", rows[:3], k=1, metric="euclidean", client=process_client)
+        assert truth.ids.tolist() == [[0], [1], [2]]
     finally:
         process_client.run(os.chdir, next(iter(before.values())))
 
@@ -302,3 +305,44 @@ def test_a_source_behind_a_cache_of_fsspec_is_read(rows: Rows, tmp_path: Path) -
     np.save(tmp_path / "rows.npy", rows[:100])
     index = build_index(f"simplecache::file://{tmp_path}/rows.npy", tmp_path / "index", client=False)
     assert len(index) == 100
+
+
+def test_a_column_of_ids_is_found_though_a_file_has_its_name(rows: Rows, tmp_path: Path, monkeypatch: Any) -> None:
+    table = pa.table({"v": pa.FixedSizeListArray.from_arrays(pa.array(rows[:50].ravel()), 16), "id": np.arange(50) + 3})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    monkeypatch.chdir(tmp_path)
+    Path("id").touch()
+    index = build_index("rows.parquet", "index", column="v", ids="id", metric="euclidean", client=False)
+    assert index.query(rows[:2], k=1).ids.tolist() == [[3], [4]]
+
+
+def test_masked_ids_of_a_collection_are_refused(rows: Rows, tmp_path: Path) -> None:
+    ids = da.ma.masked_array(da.arange(100, chunks=40), mask=da.arange(100, chunks=40) == 3)
+    with pytest.raises(InvalidIdsError, match="mask"):
+        build_index(da.from_array(rows[:100], chunks=(40, 16)), tmp_path, ids=ids, client=False)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "ids", "error", "said"),
+    [
+        (lambda frame: frame, "idd", InvalidIdsError, "has no column 'idd' of ids; it has 'v', 'id'"),
+        (lambda frame: frame, "https://u:geheim@h/ids.csv?sig=geheim", InvalidIdsError, "has no column 'https://h/ids"),
+        (lambda frame: frame["v"], "id", InvalidIdsError, "are not a dataframe with columns"),
+        (lambda frame: frame, dask.delayed([1, 2]), InvalidIdsError, "ids of type Delayed"),
+        (lambda _: dask.delayed([[1.0]]), None, InvalidVectorsError, "are not supported: give a Dask array"),
+        (lambda frame: frame[frame["id"] < 0], "id", InvalidVectorsError, "has no rows"),
+    ],
+    ids=["misspelt", "a file's URL", "of a series", "delayed ids", "delayed vectors", "no rows"],
+)
+def test_what_a_collection_cannot_be_is_said(
+    rows: Rows, tmp_path: Path, vectors: Any, ids: Any, error: type[Exception], said: str
+) -> None:
+    frame = pd.DataFrame({"v": pd.Series(list(rows[:60])), "id": np.arange(60)})
+    with dask.config.set({"dataframe.convert-string": False}):
+        given = vectors(dd.from_pandas(frame, npartitions=2))
+    column = "v" if isinstance(given, dd.DataFrame) else None
+    for call in (build_index, plan_index):
+        with dask.config.set({"dataframe.convert-string": False}), pytest.raises(error) as caught:
+            call(given, *([tmp_path] if call is build_index else []), ids=ids, column=column, client=False)
+        assert said in str(caught.value)
+        assert "geheim" not in str(caught.value)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dask_annoy import ShardedIndex, build_index, open_index
 from dask_annoy.cluster import append as append_module
 from dask_annoy.cluster import compact as compact_module
+from dask_annoy.cluster import copying as copying_module
 from dask_annoy.errors import (
     CommitConflictError,
     CompactionError,
@@ -392,3 +393,27 @@ def test_an_export_is_read_by_annoy_itself(rows: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.float32(found[998]), rows[499])
     with pytest.raises(IndexExistsError, match="holds an export"):
         index.export(tmp_path / "plain")
+
+
+def test_an_export_goes_on_where_another_was_killed_and_holds_nothing_of_it(
+    rows: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    index = build_index(rows[:500], tmp_path / "index", **OPTIONS)
+    less = index.delete([1, 2])
+    with monkeypatch.context() as patched:
+        patched.setattr(copying_module.json, "dumps", lambda *_, **__: stop())  # just before it is whole
+        with pytest.raises(KeyboardInterrupt):
+            less.export(tmp_path / "plain")
+    assert any("deleted" in name for name in names_below(tmp_path / "plain"))
+    (tmp_path / "plain" / "notes.npy").write_text("not ours")
+    index.export(tmp_path / "plain")
+    assert not any("deleted" in name for name in names_below(tmp_path / "plain"))
+    assert (tmp_path / "plain" / "notes.npy").exists()
+
+
+def test_an_export_does_not_go_into_an_index(rows: Any, tmp_path: Path) -> None:
+    index = build_index(rows[:300], tmp_path / "index", **OPTIONS)
+    before = names_below(tmp_path / "index")
+    with pytest.raises(IndexExistsError, match="holds an index"):
+        index.export(tmp_path / "index")
+    assert names_below(tmp_path / "index") == before

@@ -11,7 +11,7 @@ import pytest
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dask_annoy.errors import CorruptIndexError
+from dask_annoy.errors import CorruptIndexError, IndexNotFoundError
 from dask_annoy.vectors.client_errors import as_os_errors, http_status
 from dask_annoy.vectors.patience import ask, within_patience
 
@@ -62,10 +62,17 @@ class BadArgumentError(ClientError, ValueError):
     """As azure's SerializationError."""
 
 
+def test_a_missing_file_is_said_in_words_of_ours() -> None:
+    found = raised(FileNotFoundError(SECRET))
+    assert type(found) is FileNotFoundError
+    assert str(found) == "[Errno 2] No such file or directory: 'abfs://c/index/x'"
+    assert found.__suppress_context__
+
+
 @pytest.mark.parametrize(
     "error",
     [
-        FileNotFoundError("x"), FileExistsError("x"), PermissionError("x"), TimeoutError("x"), ConnectionError("x"),
+        IndexNotFoundError("x"), FileExistsError("x"), PermissionError("x"), TimeoutError("x"), ConnectionError("x"),
         TypeError("x"), ValueError("x"), AttributeError("x"), KeyError("x"), IndexError("x"), RuntimeError("x"),
         NotImplementedError("x"), ImportError("x"), AssertionError("x"), MemoryError("x"), BadArgumentError(400),
         json.JSONDecodeError("x", "", 0), CancelledError("x"), CorruptIndexError("x"), KeyboardInterrupt("x"),

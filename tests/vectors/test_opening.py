@@ -81,6 +81,8 @@ def test_a_pattern_of_npy_files_is_read_in_the_order_of_their_numbers(tmp_path):
     assert source.take(np.arange(2)).tolist() == [[9, 9], [10, 10]]
     with pytest.raises(FileNotFoundError, match="no file matches"):
         open_source(f"{tmp_path}/y*.npy")
+    (tmp_path / "x10.npy").rename(tmp_path / "x[1].npy")
+    assert open_source(tmp_path / "x[1].npy").take(np.arange(1)).tolist() == [[10, 10]]
 
 
 def test_a_pattern_works_in_the_root_of_a_storage():
@@ -144,6 +146,17 @@ def test_a_column_of_parquet_sources_one_after_another_gives_their_ids(data):
 def test_a_missing_column_of_ids_is_answered_with_the_columns(data):
     with pytest.raises(InvalidIdsError, match="no column 'nix'; its columns are v, id, name"):
         open_ids("nix", vectors=open_source(data / "rows"))
+
+
+def test_a_signed_url_of_ids_is_read_and_its_signature_is_not_shown(data):
+    url = "https://host.invalid/ids.npy?X-Amz-Signature=geheim"
+    for vectors in (open_source(data / "rows"), open_source(data / "x.npy")):
+        with pytest.raises(Exception, match=r"host\.invalid") as caught:  # it is asked for, and there is no such host
+            open_ids(url, vectors=vectors)
+        assert not isinstance(caught.value, InvalidIdsError)
+        assert "geheim" not in str(caught.value)
+    with pytest.raises(InvalidIdsError, match=r"no column 'https://host\.invalid/ids\.csv'"):
+        open_ids("https://host.invalid/ids.csv?sig=geheim", vectors=open_source(data / "rows"))
 
 
 def test_as_many_ids_as_vectors_are_needed(data):
