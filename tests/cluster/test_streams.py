@@ -9,11 +9,13 @@ import distributed
 import numpy as np
 import pytest
 
-from dask_annoy import build_index
+from dask_annoy import build_index, exact_neighbors
+from dask_annoy.cluster import exact as exact_module
 from dask_annoy.cluster import executor as executor_module
 from dask_annoy.cluster import id_check as id_check_module
 from dask_annoy.cluster import query as query_module
 from dask_annoy.cluster.executor import ClusterExecutor, LocalExecutor, Place
+from dask_annoy.shard import FAN_IN
 
 from .conftest import TREES
 
@@ -89,7 +91,7 @@ def test_queries_of_many_blocks_are_few_tasks_at_a_time_with_the_same_answers(
 ) -> None:
     index = build_index(rows, tmp_path / "i", n_trees=TREES, shard_rows=200, client=threaded_client)
     n_shards = len(index.manifest.shards)
-    assert n_shards > query_module._FAN_IN
+    assert n_shards > FAN_IN
     expected = index.query(rows[:300], 5)
     monkeypatch.setattr(query_module, "_QUERIES_OF_TASK", 10)
     monkeypatch.setattr(executor_module, "_BYTES_UNDER_WAY", 1)
@@ -101,6 +103,20 @@ def test_queries_of_many_blocks_are_few_tasks_at_a_time_with_the_same_answers(
     assert answers.distances.tobytes() == expected.distances.tobytes()
     assert answers.methods is not None
     assert sum(answers.methods.values()) == 30 * n_shards
+
+
+def test_exact_answers_of_many_ranges_are_few_at_a_time_and_the_same(
+    rows: Any, npy: Path, threaded_client: Any, monkeypatch: Any, under_way: UnderWay
+) -> None:
+    expected = exact_neighbors(npy, rows[:50], 5, client=threaded_client)
+    monkeypatch.setattr(exact_module, "_ROWS_OF_TASK", 70)
+    monkeypatch.setattr(executor_module, "_BYTES_UNDER_WAY", 1)
+    under_way.submitted = under_way.most = 0
+    found = exact_neighbors(npy, rows[:50], 5, client=threaded_client)
+    assert under_way.submitted == -(-len(rows) // 70) > FAN_IN
+    assert under_way.most <= threads_of(threaded_client)
+    assert found.ids.tobytes() == expected.ids.tobytes()
+    assert found.distances.tobytes() == expected.distances.tobytes()
 
 
 @pytest.mark.parametrize("kind", ["int64", "string"])
