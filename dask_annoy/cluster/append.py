@@ -231,12 +231,12 @@ class _Append:
 
     def _shared(self, old: Sequence[ShardEntry]) -> list[tuple[str, str, FoundIds]]:
         """The old and new shards that share ids, and which; what was compared in an earlier attempt is kept."""
-        unseen = [entry for entry in old if _key(entry) not in self.compared]
+        unseen = [entry for entry in old if entry.contents not in self.compared]
         found = shared_ids(self.folder, unseen, self.entries, self.plan.id_type, self.executor, self.progress)
         for entry in unseen:
             pairs = [(new.uuid, found[entry.uuid, new.uuid]) for new in self.entries]
-            self.compared[_key(entry)] = [(uuid, part) for uuid, part in pairs if len(part)]
-        return [(entry.uuid, uuid, part) for entry in old for uuid, part in self.compared[_key(entry)]]
+            self.compared[entry.contents] = [(uuid, part) for uuid, part in pairs if len(part)]
+        return [(entry.uuid, uuid, part) for entry in old for uuid, part in self.compared[entry.contents]]
 
     def _refuse(self, newest: Manifest, shared: Sequence[tuple[str, str, FoundIds]]) -> None:
         _, uuid, first = shared[0]
@@ -258,10 +258,6 @@ class _Append:
 def _first(table: IdTable, item: int) -> int | str:
     value: int | str = table.take(np.array([item])).tolist()[0]
     return value
-
-
-def _key(entry: ShardEntry) -> tuple[str, str | None]:
-    return entry.uuid, entry.deletions.uuid if entry.deletions else None
 
 
 def _items_by_shard(parts: Iterable[tuple[str, npt.NDArray[np.int64]]]) -> dict[str, npt.NDArray[np.int64]]:

@@ -121,14 +121,14 @@ class _Compaction:
         check_same_index(self._folder, self._base, newest)
         if self._build_id is not None and committed_since(self._folder, self._base, newest, self._build_id):
             return newest  # the same compaction ran twice at the same time
-        chosen = {_key(entry) for entry in self._chosen}
-        changed = chosen - {_key(entry) for entry in newest.shards}
+        chosen = {entry.contents for entry in self._chosen}
+        changed = chosen - {entry.contents for entry in newest.shards}
         if changed:
             raise CommitConflictError(
                 f"{len(changed)} of the shards of {self._folder} that were compacted have been changed by another "
                 f"writer meanwhile (version {newest.version}): compact again"
             )
-        kept = [entry for entry in newest.shards if _key(entry) not in chosen]
+        kept = [entry for entry in newest.shards if entry.contents not in chosen]
         if not kept and not self._entries:  # others have deleted and dropped the rest, and a version has a shard
             kept = [newest.shards[0]]
             if len(newest.shards) == 1:
@@ -145,8 +145,3 @@ class _Compaction:
             (self._tuning, sum(entry.items for entry in self._entries)),
         ]
         return mix(parts, newest.rules.target_recall)
-
-
-def _key(entry: ShardEntry) -> tuple[str, str | None]:
-    """A shard, and which of its items are deleted."""
-    return entry.uuid, entry.deletions.uuid if entry.deletions else None

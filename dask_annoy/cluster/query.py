@@ -269,10 +269,10 @@ def _layers(Q: da.Array, shards: Sequence[ShardHandle], question: _Question, wor
     return _Layers(token, HighLevelGraph(layers, dependencies), merged)
 
 
-def _contents(shard: ShardHandle) -> tuple[str, str, int, str | None]:
+def _contents(shard: ShardHandle) -> tuple[str, str, str | None, int]:
     """What a shard answers with: versions may share its files, and differ in what is deleted of it."""
     entry = shard.entry
-    return shard.folder.url, entry.uuid, entry.slot, None if entry.deletions is None else entry.deletions.uuid
+    return shard.folder.url, *entry.contents, entry.slot
 
 
 def _search_layer(token: str, shard: ShardHandle) -> str:

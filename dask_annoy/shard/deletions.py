@@ -86,20 +86,16 @@ class DeletionSets:
         missing = [(shard, chosen) for shard, chosen in wanted if not self._is_written(shard, chosen)]
         for _ in self._folder.each(lambda pair: self._write(*pair), missing):
             pass
-        ready = {shard.uuid: self._written[_key(shard)][1] for shard, _ in wanted}
+        ready = {shard.uuid: self._written[shard.contents][1] for shard, _ in wanted}
         return [
             shard if ready.get(shard.uuid) is None else shard.model_copy(update={"deletions": ready[shard.uuid]})
             for shard in shards
         ]
 
     def _is_written(self, shard: ShardEntry, items: npt.NDArray[np.int64]) -> bool:
-        written = self._written.get(_key(shard))
+        written = self._written.get(shard.contents)
         return written is not None and np.array_equal(written[0], items)
 
     def _write(self, shard: ShardEntry, items: npt.NDArray[np.int64]) -> None:
         entry = add_deletions(self._folder, shard, items)
-        self._written[_key(shard)] = items, None if entry is shard else entry.deletions
-
-
-def _key(shard: ShardEntry) -> tuple[str, str | None]:
-    return shard.uuid, shard.deletions.uuid if shard.deletions else None
+        self._written[shard.contents] = items, None if entry is shard else entry.deletions

@@ -103,6 +103,11 @@ class ShardEntry(Document):
     deletions: DeletionEntry | None = None
 
     @property
+    def contents(self) -> tuple[str, str | None]:
+        """What tells it from the same shard with other deletions: the uuids of both."""
+        return self.uuid, None if self.deletions is None else self.deletions.uuid
+
+    @property
     def live_items(self) -> int:
         """Items that are not deleted."""
         return self.items - (self.deletions.items if self.deletions else 0)
